@@ -1,0 +1,174 @@
+//! Where a container's cgroup is, how processes get in, freeze, are killed, and how it goes; what they may use.
+//!
+//! Knows the files of cgroup v1, v2 and both together, but neither OCI nor who uses it. Everything happens in the
+//! calling thread, with few system calls; every wait has an end.
+//!
+//! ```text
+//! Host::detect ── place(cgroupsPath, id) ──▶ Place ── create, open ──▶ Cgroup ── join, apply, freeze, kill
+//! what the host has                         data, for the state file   a handle, while a command runs
+//! ```
+//!
+//! It does not choose limits, does not follow a container that moves itself to another cgroup, and never touches a
+//! cgroup that is not below the container's, but for the missing directories above it and their controllers.
+
+mod bpf;
+mod controllers;
+mod cpuset;
+mod create;
+mod deadline;
+mod delegate;
+mod devices;
+mod error;
+mod files;
+mod freeze;
+mod host;
+mod join;
+mod kill;
+mod mountinfo;
+mod own;
+mod path;
+mod place;
+mod remove;
+mod resources;
+mod sub;
+mod sys;
+mod walk;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+pub use devices::{DeviceKind, DeviceRule, default_device_rules};
+pub use error::Error;
+pub use host::{Hierarchy, Host, Mode};
+pub use place::Place;
+pub use resources::Resources;
+pub use sub::SubCgroup;
+
+/// A container's cgroup, in all hierarchies at once. Dropping it leaves the cgroup as it is.
+#[derive(Debug)]
+pub struct Cgroup {
+    place: Place,
+    /// The directory in cgroup v2, where there is one.
+    unified: Option<OwnedFd>,
+    /// Whether the directory in cgroup v2 was made by this handle, so that nothing of anybody's is attached to it.
+    fresh: bool,
+}
+
+impl Cgroup {
+    /// The place to keep: as given, with what creation has made above it.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The directory in cgroup v2, for CLONE_INTO_CGROUP: O_PATH, close-on-exec.
+    pub fn unified_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.unified.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Moves a process, with all its threads, into the cgroup. `in_unified`: it is in that of cgroup v2 already. Does
+    /// nothing, and asks nothing, where there is no other.
+    ///
+    /// # Errors
+    /// The first write that fails, with `errno` ESRCH when the process is gone, EBUSY when a cgroup v2 has handed
+    /// controllers to cgroups below it. The process is then in some of the hierarchies.
+    pub fn join(&self, pid: i32, in_unified: bool) -> Result<(), Error> {
+        join::join(&self.place, pid, !in_unified)
+    }
+
+    /// The cgroup as a process should enter it that goes to other cgroups, below this one, in some hierarchies.
+    /// cgroup v2 has only one hierarchy: it takes no names of controllers.
+    ///
+    /// # Errors
+    /// A path that leads out, a controller without a hierarchy, or a cgroup that does not exist.
+    pub fn within(&self, subs: &[SubCgroup<'_>]) -> Result<Cgroup, Error> {
+        sub::within(self, subs)
+    }
+
+    /// Puts limits into force. [`Place::disabled`] takes none and reports none.
+    ///
+    /// # Errors
+    /// What cannot be applied, by the file or program that it takes.
+    pub fn apply(&self, resources: &Resources) -> Result<(), Error> {
+        if self.place.is_disabled() {
+            Ok(())
+        } else {
+            resources::apply(self, resources)
+        }
+    }
+
+    /// Makes the host's user `uid` the owner of the cgroup in cgroup v2 and of those files in it that
+    /// /sys/kernel/cgroup/delegate lists, for a container that manages cgroups itself. Its group stays. Does nothing
+    /// where controllers are in cgroup v1.
+    ///
+    /// # Errors
+    /// The first chown that fails; a listed file that does not exist is none.
+    pub fn delegate(&self, uid: u32) -> Result<(), Error> {
+        match (
+            self.place.v1.is_empty(),
+            self.unified_fd(),
+            &self.place.unified,
+        ) {
+            (true, Some(fd), Some(directory)) => delegate::delegate(fd, &directory.full(), uid),
+            _ => Ok(()),
+        }
+    }
+
+    /// All processes in it and in cgroups below, of all hierarchies, each once, in ascending order.
+    ///
+    /// # Errors
+    /// A directory or file that exists and cannot be read.
+    pub fn procs(&self) -> Result<Vec<i32>, Error> {
+        kill::processes(&self.place)
+    }
+
+    /// Freezes all processes and waits until they are, for at most 5 s.
+    ///
+    /// # Errors
+    /// There is no freezer, or some did not freeze in time: then none is frozen.
+    pub fn freeze(&self) -> Result<(), Error> {
+        freeze::freeze(&self.place)
+    }
+
+    /// Lets all processes run. A cgroup that is gone is no error.
+    ///
+    /// # Errors
+    /// There is no freezer, or it cannot be written to.
+    pub fn thaw(&self) -> Result<(), Error> {
+        freeze::thaw(&self.place)
+    }
+
+    /// Whether the cgroup has been told to freeze. One that is gone is not; nor is one that only stands still as a
+    /// cgroup above it is frozen.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn is_frozen(&self) -> Result<bool, Error> {
+        freeze::place_is_frozen(&self.place)
+    }
+
+    /// Kills all processes, frozen ones too, and does not wait for their end. At once with cgroup.kill of cgroup v2;
+    /// on v1, or before Linux 5.14, one by one, held by the v1 freezer if they multiply. A v1 freezer is thawed after,
+    /// or the dead could not go.
+    ///
+    /// # Errors
+    /// A file that cannot be written, a process that may not be killed, or no end of new processes.
+    pub fn kill(&self) -> Result<(), Error> {
+        kill::kill(&self.place)
+    }
+
+    /// Sends a signal, by number, to each process that is there now; SIGKILL as [`Cgroup::kill`] does.
+    ///
+    /// # Errors
+    /// The first process that may not be sent the signal; those after it have not got it.
+    pub fn signal(&self, signal: i32) -> Result<(), Error> {
+        kill::signal(&self.place, signal)
+    }
+
+    /// Removes it in all hierarchies with all cgroups below, and those directories above it that creation made and
+    /// nobody else uses. Waits up to 2 s for killed processes to go. Gone already is fine.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when processes remain; the first error is told after all hierarchies have been tried.
+    pub fn remove(&self) -> Result<(), Error> {
+        remove::remove(&self.place)
+    }
+}

@@ -1,0 +1,188 @@
+//! The system calls that the suite needs and no crate of its offers safely. The
+//! only file here with unsafe code.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::sched::CloneFlags;
+
+/// What a child does between fork and exec.
+#[derive(Debug, Default)]
+pub struct ChildSetup {
+    /// Open descriptors and the numbers that the program shall see them at.
+    pub fds: Vec<(OwnedFd, RawFd)>,
+    /// Namespaces to enter, in this order.
+    pub joins: Vec<OwnedFd>,
+    /// Namespaces to leave for new ones, after the joins.
+    pub unshare: Option<CloneFlags>,
+    /// Makes standard input the controlling terminal of a new session.
+    pub terminal: bool,
+    /// Soft and hard limit on open files.
+    pub open_files: Option<u64>,
+    /// File mode mask.
+    pub umask: Option<u32>,
+}
+
+/// Has `command` carry out `setup` in its child.
+pub fn prepare_child(command: &mut Command, setup: ChildSetup) {
+    // SAFETY: the closure makes nothing but system calls on values made before the fork; it
+    // neither allocates nor takes a lock.
+    unsafe {
+        command.pre_exec(move || run_setup(&setup));
+    }
+}
+
+fn run_setup(setup: &ChildSetup) -> io::Result<()> {
+    for fd in &setup.joins {
+        nix::sched::setns(fd, CloneFlags::empty())?;
+    }
+    if let Some(flags) = setup.unshare {
+        nix::sched::unshare(flags)?;
+    }
+    if setup.terminal {
+        nix::unistd::setsid()?;
+        // SAFETY: TIOCSCTTY takes an integer.
+        check(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) })?;
+    }
+    if let Some(limit) = setup.open_files {
+        let value = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+        // SAFETY: the pointer is to a whole struct that outlives the call.
+        check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &value) })?;
+    }
+    if let Some(mask) = setup.umask {
+        // SAFETY: umask cannot fail and touches no memory.
+        unsafe { libc::umask(mask) };
+    }
+    for (source, target) in &setup.fds {
+        // SAFETY: dup3 and fcntl take integers; a target number is never one that Rust owns
+        // here, as the child is about to run another program.
+        unsafe {
+            if source.as_raw_fd() == *target {
+                check(libc::fcntl(*target, libc::F_SETFD, 0))?;
+            } else {
+                check(libc::dup2(source.as_raw_fd(), *target))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn check_long(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Makes this process the one that orphans below it are given to (prctl(2)):
+/// then every process that a test leaves behind is found among its children.
+pub fn become_subreaper() -> io::Result<()> {
+    // SAFETY: PR_SET_CHILD_SUBREAPER takes integers.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(drop)
+}
+
+/// Opens a pidfd (pidfd_open(2), Linux 5.3).
+pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes integers.
+    let fd = check_long(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: the kernel has just made this descriptor, nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Takes over a descriptor that a call has just made under this number.
+pub(crate) fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: only called on the numbers that recvmsg has just made in this process; nothing
+    // else owns them.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Sends a signal by pidfd (pidfd_send_signal(2)).
+pub fn pidfd_kill(pidfd: &OwnedFd, signal: i32) -> io::Result<()> {
+    // SAFETY: a null siginfo is allowed, the rest are integers.
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
+    };
+    check_long(result).map(drop)
+}
+
+/// The scheduling of a process (sched_getattr(2)).
+#[repr(C)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct SchedAttr {
+    size: u32,
+    /// SCHED_OTHER 0, FIFO 1, RR 2, BATCH 3, IDLE 5, DEADLINE 6.
+    pub policy: u32,
+    /// SCHED_FLAG_* bits.
+    pub flags: u64,
+    /// -20 to 19.
+    pub nice: i32,
+    /// 1 to 99 for FIFO and RR.
+    pub priority: u32,
+    /// Nanoseconds, for DEADLINE.
+    pub runtime: u64,
+    /// Nanoseconds, for DEADLINE.
+    pub deadline: u64,
+    /// Nanoseconds, for DEADLINE.
+    pub period: u64,
+}
+
+/// Asks for the scheduling of `pid`.
+pub fn sched_getattr(pid: i32) -> io::Result<SchedAttr> {
+    let mut attr = MaybeUninit::<SchedAttr>::zeroed();
+    let size = size_of::<SchedAttr>();
+    // SAFETY: the kernel writes at most `size` bytes to the struct, which has that many.
+    check_long(unsafe { libc::syscall(libc::SYS_sched_getattr, pid, attr.as_mut_ptr(), size, 0) })?;
+    // SAFETY: it was zeroed before, and every bit pattern is valid.
+    Ok(unsafe { attr.assume_init() })
+}
+
+/// The I/O priority of `pid` as (class, level) (ioprio_get(2)).
+pub fn ioprio_get(pid: i32) -> io::Result<(i64, i64)> {
+    const WHO_PROCESS: i32 = 1;
+    // SAFETY: ioprio_get takes integers.
+    let value = check_long(unsafe { libc::syscall(libc::SYS_ioprio_get, WHO_PROCESS, pid) })?;
+    Ok((value >> 13, value & 0x1fff))
+}
+
+/// Sets a terminal's size.
+pub fn set_window_size(fd: &impl AsRawFd, rows: u16, columns: u16) -> io::Result<()> {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCSWINSZ reads one winsize.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCSWINSZ, &size) }).map(drop)
+}
+
+/// A terminal's size as (rows, columns).
+pub fn window_size(fd: &impl AsRawFd) -> io::Result<(u16, u16)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes one winsize.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCGWINSZ, &mut size) })?;
+    Ok((size.ws_row, size.ws_col))
+}
+
+/// The kind of namespace an open descriptor is of, a `CLONE_NEW*` number; an
+/// error says that it is of none (ioctl_ns(2)).
+pub fn namespace_kind(fd: &OwnedFd) -> io::Result<i32> {
+    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    // SAFETY: NS_GET_NSTYPE takes no argument.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) })
+}
+
+/// Installs a seccomp program on this process and all it will start, without
+/// setting no_new_privs, which needs CAP_SYS_ADMIN: so that what runs under it
+/// differs in nothing else.
+pub fn install_filter(program: &[seccompiler::sock_filter]) -> io::Result<()> {
+    #[repr(C)]
+    struct Program {
+        len: libc::c_ushort,
+        filter: *const seccompiler::sock_filter,
+    }
+    let program = Program { len: program.len() as libc::c_ushort, filter: program.as_ptr() };
+    // SAFETY: the kernel copies `len` instructions, which the slice holds.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &program) };
+    check_long(result).map(drop)
+}

@@ -1,0 +1,151 @@
+//! Runs real containers by the runtime that `RUNTIME` names (else the
+//! workspace's release build), one test at a time, and looks for leaks after
+//! each. Needs root, Linux, and Debian's busybox-static.
+//!
+//!     cargo test -p conformance --test containers -- [FILTER] [--skip X] [--exact] [--list]
+//!
+//! A test that cannot say anything on this machine or this runtime is skipped
+//! with its reason, and counted. The last line but the list of skips is
+//! `N passed, N failed, N skipped`.
+
+mod cli;
+mod commands;
+mod errors;
+mod exec;
+mod fds;
+mod lifecycle;
+mod privileges;
+mod process;
+mod terminal;
+
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+use conformance::runtime;
+use conformance::sys;
+use conformance::test::{Done, Skip, Suite, Test};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+/// A test: the rows of the specification it proves, its name, itself.
+struct Case {
+    ids: &'static str,
+    name: &'static str,
+    test: fn(&Test<'_>) -> Done,
+}
+
+/// Lists a file's tests: `"R-31" => start_refused_unless_created,`.
+macro_rules! cases {
+    ($($ids:literal => $name:ident),* $(,)?) => {
+        pub(crate) const CASES: &[crate::Case] =
+            &[$(crate::Case { ids: $ids, name: stringify!($name), test: $name }),*];
+    };
+}
+pub(crate) use cases;
+
+/// Every file of tests, in the order they are run.
+const TOPICS: &[(&str, &[Case])] = &[
+    ("lifecycle", lifecycle::CASES),
+    ("cli", cli::CASES),
+    ("commands", commands::CASES),
+    ("errors", errors::CASES),
+    ("exec", exec::CASES),
+    ("process", process::CASES),
+    ("fds", fds::CASES),
+    ("terminal", terminal::CASES),
+    ("privileges", privileges::CASES),
+];
+
+thread_local! {
+    /// Where and why the running test has panicked.
+    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+fn main() -> ExitCode {
+    env_logger::init();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let skips = Arc::new(Mutex::new(Vec::new()));
+    if arguments.list {
+        return libtest_mimic::run(&arguments, trials(None, &skips)).exit_code();
+    }
+    set_apart();
+    panic::set_hook(Box::new(|info| PANIC.with(|text| *text.borrow_mut() = info.to_string())));
+    let suite = Arc::new(Suite::new(runtime::program()));
+    let conclusion = libtest_mimic::run(&arguments, trials(Some(&suite), &skips));
+    let skips = skips.lock().map(|list| list.clone()).unwrap_or_default();
+    if !skips.is_empty() {
+        println!("skipped:");
+    }
+    for (name, reason) in &skips {
+        println!("  {name}: {reason}");
+    }
+    println!("{} passed, {} failed, {} skipped", conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored);
+    if conclusion.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Makes this process the parent of its tests' orphans, and gives it a mount
+/// namespace whose mounts are shared within it, as they are on most machines:
+/// what a runtime mounts by mistake is seen here and does no harm to the host.
+fn set_apart() {
+    sys::become_subreaper().expect("cannot become a subreaper");
+    unshare(CloneFlags::CLONE_NEWNS).expect("cannot make a mount namespace: the suite needs root");
+    for flags in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
+        mount(None::<&str>, "/", None::<&str>, flags | MsFlags::MS_REC, None::<&str>).expect("cannot set propagation");
+    }
+}
+
+type Skips = Arc<Mutex<Vec<(String, String)>>>;
+
+fn trials(suite: Option<&Arc<Suite>>, skips: &Skips) -> Vec<Trial> {
+    let all = TOPICS.iter().flat_map(|(topic, cases)| cases.iter().map(move |case| (topic, case)));
+    all.map(|(topic, case)| {
+        let ids = if case.ids.is_empty() { String::new() } else { format!("{}_", case.ids) };
+        let name = format!("{topic}::{ids}{}", case.name);
+        let (suite, skips, test, title) = (suite.cloned(), skips.clone(), case.test, name.clone());
+        Trial::ignorable_test(name, move || {
+            let suite = suite.ok_or("only listed")?;
+            let outcome = carry_out(&suite, test)?;
+            let Err(Skip(reason)) = outcome else { return Ok(Completion::Completed) };
+            if let Ok(mut list) = skips.lock() {
+                list.push((title, reason.clone()));
+            }
+            Ok(Completion::ignored_with(reason))
+        })
+    })
+    .collect()
+}
+
+/// Runs one test, ends what it left, and fails it for leaks too.
+fn carry_out(suite: &Suite, body: fn(&Test<'_>) -> Done) -> Result<Done, Failed> {
+    let test = suite.begin();
+    let attempt = |job: &dyn Fn() -> Done| {
+        panic::catch_unwind(AssertUnwindSafe(job)).map_err(|_| PANIC.with(|text| text.take()))
+    };
+    let outcome = attempt(&|| body(&test));
+    let mut faults = Vec::new();
+    let skipped = match outcome {
+        Ok(done) => done,
+        Err(fault) => {
+            faults.push(fault);
+            Ok(())
+        }
+    };
+    // After a failure leaks are likely, and say nothing new.
+    if faults.is_empty() {
+        let leaks = RefCell::new(Vec::new());
+        let finish = || {
+            *leaks.borrow_mut() = test.finish();
+            Ok(())
+        };
+        faults.extend(attempt(&finish).err());
+        faults.extend(leaks.take().into_iter().map(|leak| format!("left behind: {leak}")));
+    }
+    let transcript = if faults.is_empty() { String::new() } else { test.runtime.transcript() };
+    drop(test);
+    faults.extend(suite.clean_up());
+    if faults.is_empty() { Ok(skipped) } else { Err(format!("{}\n{transcript}", faults.join("\n")).into()) }
+}

@@ -1,0 +1,310 @@
+//! Mounting, by the calls of Linux 5.2 and 5.12 where the kernel allows them and by mount(2) where it does not.
+//!
+//! Which of the two is asked once, by the first mount that every container needs; the rest of the crate does not know.
+
+use crate::plan::{Attr, Filesystem, Propagation, PropagationKind};
+use crate::sys::{self, FdPath};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::CWD;
+use rustix::io::{Errno, Result};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsopen, open_tree};
+use std::cell::Cell;
+use std::ffi::{CStr, CString};
+
+const AT_EMPTY_PATH: i32 = libc::AT_EMPTY_PATH;
+const AT_RECURSIVE: i32 = libc::AT_RECURSIVE;
+/// Longest value that fsconfig(2) takes; mount(2) takes a page.
+const FSCONFIG_VALUE: usize = 255;
+
+/// What the kernel lets us use.
+pub(crate) struct Api {
+    /// open_tree, move_mount.
+    trees: Cell<bool>,
+    /// mount_setattr.
+    setattr: Cell<bool>,
+}
+
+/// A tree to mount somewhere.
+pub(crate) enum Tree {
+    /// Cloned and attached nowhere yet.
+    Detached(OwnedFd),
+    /// To be bound by mount(2).
+    Path { source: CString, recursive: bool },
+}
+
+/// A seccomp filter of an outer container refuses with either.
+fn missing(errno: Errno) -> bool {
+    errno == Errno::NOSYS || errno == Errno::PERM
+}
+
+impl Api {
+    pub(crate) fn new() -> Api {
+        Api { trees: Cell::new(true), setattr: Cell::new(true) }
+    }
+
+    /// The first mount call of a container: finds out whether mount_setattr(2) is there.
+    pub(crate) fn propagate_root(&self, propagation: Propagation) -> Result<()> {
+        self.propagate(CWD, c"/", propagation)
+    }
+
+    /// Changes the propagation of a mount.
+    pub(crate) fn propagate_mount(&self, mount: BorrowedFd<'_>, propagation: Propagation) -> Result<()> {
+        if !self.setattr.get() {
+            return self.propagate(CWD, FdPath::new(mount).as_c_str(), propagation);
+        }
+        self.propagate(mount, c"", propagation)
+    }
+
+    fn propagate(&self, dir: BorrowedFd<'_>, path: &CStr, propagation: Propagation) -> Result<()> {
+        let kind = match propagation.kind {
+            PropagationKind::Shared => libc::MS_SHARED,
+            PropagationKind::Slave => libc::MS_SLAVE,
+            PropagationKind::Private => libc::MS_PRIVATE,
+            PropagationKind::Unbindable => libc::MS_UNBINDABLE,
+        };
+        if self.setattr.get() {
+            let empty = if path.is_empty() { AT_EMPTY_PATH } else { 0 };
+            let below = if propagation.recursive { AT_RECURSIVE } else { 0 };
+            match sys::mount_setattr(dir, path, empty | below, 0, 0, kind) {
+                Err(errno) if missing(errno) => self.setattr.set(false),
+                done => return done,
+            }
+        }
+        let fd_path = FdPath::new(dir);
+        let path = if path.is_empty() { fd_path.as_c_str() } else { path };
+        let below = if propagation.recursive { libc::MS_REC } else { 0 };
+        sys::mount(None, path, None, kind | below, None)
+    }
+
+    /// Clones the tree at a path of the host.
+    pub(crate) fn clone_path(&self, path: &CStr, recursive: bool) -> Result<Tree> {
+        self.clone_at(CWD, path, recursive)
+    }
+
+    /// Clones the tree below an open directory, or the single file that is open.
+    pub(crate) fn clone_fd(&self, fd: BorrowedFd<'_>, recursive: bool) -> Result<Tree> {
+        self.clone_at(fd, c"", recursive)
+    }
+
+    fn clone_at(&self, dir: BorrowedFd<'_>, path: &CStr, recursive: bool) -> Result<Tree> {
+        if self.trees.get() {
+            let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+            flags.set(OpenTreeFlags::AT_EMPTY_PATH, path.is_empty());
+            match open_tree(dir, path, flags) {
+                Err(errno) if missing(errno) => self.trees.set(false),
+                Err(errno) => return Err(errno),
+                Ok(fd) => return Ok(Tree::Detached(fd)),
+            }
+        }
+        let source = if path.is_empty() { FdPath::new(dir).as_c_str().to_owned() } else { path.to_owned() };
+        Ok(Tree::Path { source, recursive })
+    }
+
+    /// Mounts a tree on an open target. `again` opens the target anew, which then is the mount.
+    pub(crate) fn attach(
+        &self,
+        tree: Tree,
+        target: BorrowedFd<'_>,
+        again: impl Fn() -> Result<OwnedFd>,
+    ) -> Result<OwnedFd> {
+        match tree {
+            Tree::Detached(fd) => {
+                let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+                rustix::mount::move_mount(fd.as_fd(), c"", target, c"", flags)?;
+                Ok(fd)
+            }
+            Tree::Path { source, recursive } => {
+                let flags = libc::MS_BIND | if recursive { libc::MS_REC } else { 0 };
+                sys::mount(Some(&source), FdPath::new(target).as_c_str(), None, flags, None)?;
+                again()
+            }
+        }
+    }
+
+    /// Attributes of a tree that is attached nowhere; false where only an attached mount can be changed.
+    pub(crate) fn set_detached_attr(&self, tree: &Tree, attr: Attr, recursive: bool) -> Result<bool> {
+        match tree {
+            Tree::Detached(fd) if self.setattr.get() => self.set_attr(fd.as_fd(), attr, recursive).map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    /// Attributes of an attached mount.
+    pub(crate) fn set_attr(&self, mount: BorrowedFd<'_>, attr: Attr, recursive: bool) -> Result<()> {
+        if self.setattr.get() {
+            let below = if recursive { AT_RECURSIVE } else { 0 };
+            return sys::mount_setattr(mount, c"", AT_EMPTY_PATH | below, attr.set, attr.clear, 0);
+        }
+        if recursive {
+            // Only Linux 5.12 can, and walking the mounts by hand would race with their owners.
+            return Err(Errno::NOSYS);
+        }
+        let now = current_flags(mount)?;
+        let wanted = (now & !to_ms_mask(attr.clear)) | to_ms(attr.set);
+        sys::mount(None, FdPath::new(mount).as_c_str(), None, libc::MS_REMOUNT | libc::MS_BIND | wanted, None)
+    }
+
+    /// Mounts a file system of its own on an open target.
+    pub(crate) fn mount(
+        &self,
+        filesystem: &Filesystem,
+        attr: u64,
+        mode: Option<&CStr>,
+        target: BorrowedFd<'_>,
+        again: impl Fn() -> Result<OwnedFd>,
+    ) -> Result<OwnedFd> {
+        match self.detached(filesystem, attr, mode)? {
+            Some(fd) => self.attach(Tree::Detached(fd), target, again),
+            None => {
+                let data = data(filesystem, mode)?;
+                let flags = to_ms(attr) | filesystem.legacy_flags | superblock_flags(filesystem);
+                let source = filesystem.source.as_deref();
+                let path = FdPath::new(target);
+                sys::mount(source, path.as_c_str(), Some(&filesystem.kind), flags, data.as_deref())?;
+                again()
+            }
+        }
+    }
+
+    /// A new file system attached nowhere; None where the kernel or the words ask for mount(2).
+    pub(crate) fn detached(&self, filesystem: &Filesystem, attr: u64, mode: Option<&CStr>) -> Result<Option<OwnedFd>> {
+        let long = |p: &crate::plan::Parameter| p.value.as_ref().is_some_and(|v| v.count_bytes() > FSCONFIG_VALUE);
+        if !self.trees.get() || filesystem.legacy_flags != 0 || filesystem.parameters.iter().any(long) {
+            return Ok(None);
+        }
+        let context = match fsopen(&*filesystem.kind, FsOpenFlags::FSOPEN_CLOEXEC) {
+            Err(errno) if missing(errno) => return Ok(None),
+            context => context?,
+        };
+        if let Some(source) = &filesystem.source {
+            rustix::mount::fsconfig_set_string(context.as_fd(), c"source", &**source)?;
+        }
+        if let Some(mode) = mode {
+            rustix::mount::fsconfig_set_string(context.as_fd(), c"mode", mode)?;
+        }
+        configure(context.as_fd(), filesystem)?;
+        rustix::mount::fsconfig_create(context.as_fd())?;
+        let attr = MountAttrFlags::from_bits_retain(attr as u32);
+        rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attr).map(Some)
+    }
+
+    /// `remount`: new parameters for what is mounted at `mount`.
+    pub(crate) fn reconfigure(&self, mount: BorrowedFd<'_>, filesystem: &Filesystem, attr: Attr) -> Result<()> {
+        if !filesystem.parameters.is_empty() || filesystem.legacy_flags != 0 {
+            let data = data(filesystem, None)?;
+            let wanted = (current_flags(mount)? & !to_ms_mask(attr.clear)) | to_ms(attr.set);
+            let flags = libc::MS_REMOUNT | wanted | filesystem.legacy_flags | superblock_flags(filesystem);
+            return sys::mount(None, FdPath::new(mount).as_c_str(), None, flags, data.as_deref());
+        }
+        self.set_attr(mount, attr, false)
+    }
+}
+
+fn configure(context: BorrowedFd<'_>, filesystem: &Filesystem) -> Result<()> {
+    for parameter in &filesystem.parameters {
+        match &parameter.value {
+            Some(value) => rustix::mount::fsconfig_set_string(context, &*parameter.name, &**value)?,
+            None => rustix::mount::fsconfig_set_flag(context, &*parameter.name)?,
+        }
+    }
+    Ok(())
+}
+
+/// Words that mount(2) takes as flags, not as data.
+const SUPERBLOCK: [(&CStr, u64); 5] = [
+    (c"sync", libc::MS_SYNCHRONOUS),
+    (c"dirsync", libc::MS_DIRSYNC),
+    (c"lazytime", 1 << 25),
+    (c"mand", libc::MS_MANDLOCK),
+    (c"ro", libc::MS_RDONLY),
+];
+
+fn superblock_flag(name: &CStr) -> Option<u64> {
+    SUPERBLOCK.iter().find(|(word, _)| *word == name).map(|(_, flag)| *flag)
+}
+
+fn superblock_flags(filesystem: &Filesystem) -> u64 {
+    filesystem.parameters.iter().filter(|p| p.value.is_none()).filter_map(|p| superblock_flag(&p.name)).sum()
+}
+
+/// The data argument of mount(2).
+fn data(filesystem: &Filesystem, mode: Option<&CStr>) -> Result<Option<CString>> {
+    let mut text = Vec::new();
+    if let Some(mode) = mode {
+        text.extend_from_slice(b"mode=");
+        text.extend_from_slice(mode.to_bytes());
+    }
+    for parameter in &filesystem.parameters {
+        if parameter.value.is_none() && superblock_flag(&parameter.name).is_some() {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push(b',');
+        }
+        text.extend_from_slice(parameter.name.to_bytes());
+        if let Some(value) = &parameter.value {
+            text.push(b'=');
+            text.extend_from_slice(value.to_bytes());
+        }
+    }
+    if text.is_empty() {
+        return Ok(None);
+    }
+    CString::new(text).map(Some).map_err(|_| Errno::INVAL)
+}
+
+/// statvfs(3); not in every C library's headers.
+const ST_RELATIME: libc::c_ulong = 4096;
+
+/// The MS_* flags of the mount that `fd` is in.
+fn current_flags(fd: BorrowedFd<'_>) -> Result<u64> {
+    let bits = rustix::fs::fstatvfs(fd)?.f_flag.bits();
+    let map = [
+        (libc::ST_RDONLY, libc::MS_RDONLY),
+        (libc::ST_NOSUID, libc::MS_NOSUID),
+        (libc::ST_NODEV, libc::MS_NODEV),
+        (libc::ST_NOEXEC, libc::MS_NOEXEC),
+        (libc::ST_NOATIME, libc::MS_NOATIME),
+        (libc::ST_NODIRATIME, libc::MS_NODIRATIME),
+        (ST_RELATIME, libc::MS_RELATIME),
+    ];
+    Ok(map.iter().filter(|(st, _)| bits & *st != 0).map(|(_, ms)| *ms).sum())
+}
+
+/// The MOUNT_ATTR_* that the mount of `fd` has.
+pub(crate) fn current_attr(fd: BorrowedFd<'_>) -> Result<u64> {
+    let now = current_flags(fd)?;
+    let map = [
+        (libc::MS_RDONLY, libc::MOUNT_ATTR_RDONLY),
+        (libc::MS_NOSUID, libc::MOUNT_ATTR_NOSUID),
+        (libc::MS_NODEV, libc::MOUNT_ATTR_NODEV),
+        (libc::MS_NOEXEC, libc::MOUNT_ATTR_NOEXEC),
+        (libc::MS_NOATIME, libc::MOUNT_ATTR_NOATIME),
+        (libc::MS_NODIRATIME, libc::MOUNT_ATTR_NODIRATIME),
+    ];
+    Ok(map.iter().filter(|(ms, _)| now & *ms != 0).map(|(_, attr)| *attr).sum())
+}
+
+fn to_ms(attr: u64) -> u64 {
+    let map = [
+        (libc::MOUNT_ATTR_RDONLY, libc::MS_RDONLY),
+        (libc::MOUNT_ATTR_NOSUID, libc::MS_NOSUID),
+        (libc::MOUNT_ATTR_NODEV, libc::MS_NODEV),
+        (libc::MOUNT_ATTR_NOEXEC, libc::MS_NOEXEC),
+        (libc::MOUNT_ATTR_NODIRATIME, libc::MS_NODIRATIME),
+        (libc::MOUNT_ATTR_NOSYMFOLLOW, 256),
+    ];
+    let atime = match attr & libc::MOUNT_ATTR__ATIME {
+        libc::MOUNT_ATTR_NOATIME => libc::MS_NOATIME,
+        libc::MOUNT_ATTR_STRICTATIME => libc::MS_STRICTATIME,
+        _ => 0,
+    };
+    map.iter().filter(|(from, _)| attr & from != 0).map(|(_, ms)| *ms).sum::<u64>() | atime
+}
+
+/// Like `to_ms`, for bits to clear: the whole access time field.
+fn to_ms_mask(clear: u64) -> u64 {
+    let atime = libc::MS_NOATIME | libc::MS_STRICTATIME | libc::MS_RELATIME;
+    to_ms(clear & !libc::MOUNT_ATTR__ATIME) | if clear & libc::MOUNT_ATTR__ATIME != 0 { atime } else { 0 }
+}

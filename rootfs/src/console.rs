@@ -1,0 +1,70 @@
+//! The container's terminal: a pty of its own devpts, bound on /dev/console.
+
+use crate::Root;
+use crate::error::{Item, Result};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fstat, fstatfs, openat};
+use rustix::io::Errno;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
+
+/// Both ends of the terminal.
+pub struct Console {
+    /// For who watches the container.
+    pub master: OwnedFd,
+    /// For its standard streams.
+    pub slave: OwnedFd,
+}
+
+impl Root<'_> {
+    /// Opens a terminal of `rows` by `columns` characters (0: left alone) that belongs to `uid`, and puts it on
+    /// /dev/console.
+    pub fn console(&mut self, uid: u32, rows: u16, columns: u16) -> Result<Console> {
+        let pts = Item::Console.at("open /dev/pts", self.dir.resolve(c"/dev/pts"))?;
+        let console = terminal(&pts, uid, rows, columns)?;
+        self.bind_console(Item::Console, &console.slave)?;
+        Ok(console)
+    }
+
+    /// On a file that is new, or is known to be no link (CVE-2025-52565).
+    fn bind_console(&mut self, item: Item, slave: &OwnedFd) -> Result<()> {
+        let dev = self.take_dev(item)?;
+        let create = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
+        match openat(&dev, c"console", create, Mode::from_raw_mode(0o666)) {
+            Ok(_) | Err(Errno::EXIST) => {}
+            Err(errno) => return item.fail("create /dev/console", errno),
+        }
+        let look = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let target = item.at("open /dev/console", openat(&dev, c"console", look, Mode::empty()))?;
+        let stat = item.at("look at /dev/console", fstat(&target))?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile | FileType::CharacterDevice => {}
+            _ => return item.fail("/dev/console is neither a file nor a device", Errno::LOOP),
+        }
+        let tree = item.at("clone the terminal", self.api.clone_fd(slave.as_fd(), false))?;
+        let again = || self.dir.resolve(c"/dev/console");
+        item.at("bind /dev/console", self.api.attach(tree, target.as_fd(), again)).map(drop)
+    }
+}
+
+/// Opens a terminal of the devpts that `pts` is the root of.
+pub fn terminal(pts: &OwnedFd, uid: u32, rows: u16, columns: u16) -> Result<Console> {
+    let item = Item::Console;
+    // Beneath the root of a devpts nobody can plant anything, so that its ptmx is the multiplexer.
+    if !fstatfs(pts).is_ok_and(|fs| fs.f_type as i64 == DEVPTS_SUPER_MAGIC) {
+        return item.fail("/dev/pts is no devpts", Errno::NODEV);
+    }
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let master = item.at("open /dev/pts/ptmx", openat(pts, c"ptmx", flags, Mode::empty()))?;
+    item.at("unlock the terminal", unlockpt(&master))?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let slave = item.at("open the terminal", ioctl_tiocgptpeer(&master, flags))?;
+    if rows > 0 && columns > 0 {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        item.at("set the size of the terminal", tcsetwinsize(&master, size))?;
+    }
+    item.at("change the owner of the terminal", rustix::fs::fchown(&slave, Some(Uid::from_raw(uid)), None::<Gid>))?;
+    Ok(Console { master, slave })
+}

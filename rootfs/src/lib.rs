@@ -1,0 +1,147 @@
+//! A container's root file system: mounts, devices, links, masked and read-only paths, and the way in.
+//!
+//! It carries out a [`Plan`] inside the container's own mount namespace and leaves nothing on the host. Everything is
+//! reached by descriptors from the root mount, so that a hostile image cannot lead a step elsewhere. It knows nothing
+//! of config.json.
+
+mod api;
+mod cgroups;
+mod console;
+mod devices;
+mod enter;
+mod error;
+mod masks;
+mod mounts;
+pub mod options;
+pub mod plan;
+mod resolve;
+mod sys;
+
+use api::{Api, Tree};
+pub use console::{Console, terminal};
+pub use mounts::may_cover;
+pub use error::{Failure, Item, Result};
+use plan::{Attr, Enter, Plan, Propagation, PropagationKind};
+use resolve::Dir;
+use rustix::fd::{AsFd, OwnedFd};
+
+/// The root of one container while it is being built. Each step is one method, in the order to call them.
+pub struct Root<'p> {
+    plan: &'p Plan,
+    api: Api,
+    dir: Dir,
+    /// The container's /dev, once something needs it.
+    dev: Option<OwnedFd>,
+    /// Mounts that become read-only when all is in them.
+    read_only_later: Vec<OwnedFd>,
+    /// The first proc file system that was mounted whole, before anything could cover parts of it.
+    procfs: Option<OwnedFd>,
+}
+
+impl<'p> Root<'p> {
+    /// Cuts the mount namespace off from the host's, and makes the root a mount of its own.
+    pub fn open(plan: &'p Plan, sources: &mut Sources) -> Result<Root<'p>> {
+        let api = Api::new();
+        let shared = plan.propagation.kind == PropagationKind::Shared;
+        // A shared root needs its peers on the host; all others must not send mount events there.
+        let first = Propagation { kind: PropagationKind::Slave, recursive: true };
+        if plan.enter != Enter::Chroot && !shared {
+            Item::Root.at("make the mount namespace a slave of the host's", api.propagate_root(first))?;
+        }
+        let tree = match sources.root.take() {
+            Some(fd) => Tree::Detached(fd),
+            None => Item::Root.at("open", api.clone_path(&plan.path, true))?,
+        };
+        if shared {
+            enter::make_parent_private(&plan.path)?;
+        }
+        let target = Item::Root.at("open", resolve::open_host(&plan.path))?;
+        let again = || resolve::open_host(&plan.path);
+        let fd = Item::Root.at("bind to itself", api.attach(tree, target.as_fd(), again))?;
+        Ok(Root { plan, api, dir: Dir::new(fd), dev: None, read_only_later: Vec::new(), procfs: None })
+    }
+
+    /// Mounts, devices and links.
+    pub fn fill(&mut self, sources: &mut Sources) -> Result<()> {
+        for (index, mount) in self.plan.mounts.iter().enumerate() {
+            self.mount(index as u16, mount, sources)?;
+        }
+        self.make_devices()?;
+        if self.plan.own_dev {
+            self.make_links()?;
+        }
+        Ok(())
+    }
+
+    /// Read-only paths, masked paths, then all that is read-only as a whole.
+    pub fn restrict(&mut self) -> Result<()> {
+        self.make_paths_read_only()?;
+        self.mask_paths()?;
+        let read_only = Attr { set: options::RDONLY, ..Attr::default() };
+        for mount in &self.read_only_later {
+            Item::Root.at("make a mount read-only", self.api.set_attr(mount.as_fd(), read_only, false))?;
+        }
+        if self.plan.readonly {
+            Item::Root.at("make read-only", self.api.set_attr(self.dir.fd.as_fd(), read_only, false))?;
+        }
+        Ok(())
+    }
+
+    /// A proc file system of the container's that nothing has covered: the one that was mounted, or one that is mounted
+    /// nowhere.
+    pub fn procfs(&self) -> Result<OwnedFd> {
+        if let Some(fd) = &self.procfs {
+            return Item::Root.at("keep the proc file system", rustix::io::fcntl_dupfd_cloexec(fd, 3));
+        }
+        let filesystem = plan::Filesystem { kind: plan::CText::new("proc").unwrap_or_default(), ..Default::default() };
+        match Item::Root.at("mount a private proc file system", self.api.detached(&filesystem, 0, None))? {
+            Some(fd) => Ok(fd),
+            None => Item::Root.fail("mount a private proc file system", rustix::io::Errno::NOSYS),
+        }
+    }
+}
+
+/// Trees that were opened where the container's process could not: by path on the host, with the host's rights.
+#[derive(Default)]
+pub struct Sources {
+    root: Option<OwnedFd>,
+    mounts: Vec<Option<OwnedFd>>,
+}
+
+impl Sources {
+    /// Clones the root and every bind source, so that a process in a user namespace need not be able to walk to them.
+    /// The clones are slaves of the host's mounts unless the plan shares them.
+    pub fn clone_all(plan: &Plan) -> Result<Sources> {
+        let api = Api::new();
+        let mut sources = Sources::default();
+        sources.root = detach(&api, Item::Root, &plan.path, true, plan)?;
+        for (index, mount) in plan.mounts.iter().enumerate() {
+            let tree = match &mount.what {
+                plan::What::Bind { source, recursive } => {
+                    detach(&api, Item::MountSource(index as u16), source, *recursive, plan)?
+                }
+                _ => None,
+            };
+            sources.mounts.push(tree);
+        }
+        Ok(sources)
+    }
+
+    fn take(&mut self, index: u16) -> Option<OwnedFd> {
+        self.mounts.get_mut(usize::from(index)).and_then(Option::take)
+    }
+}
+
+fn detach(api: &Api, item: Item, path: &std::ffi::CStr, recursive: bool, plan: &Plan) -> Result<Option<OwnedFd>> {
+    match item.at("open", api.clone_path(path, recursive))? {
+        Tree::Detached(fd) => {
+            if plan.propagation.kind != PropagationKind::Shared {
+                let slave = Propagation { kind: PropagationKind::Slave, recursive: true };
+                item.at("make a slave of the host's mount", api.propagate_mount(fd.as_fd(), slave))?;
+            }
+            Ok(Some(fd))
+        }
+        // mount(2) will open the path later, with the rights that are left then.
+        Tree::Path { .. } => Ok(None),
+    }
+}

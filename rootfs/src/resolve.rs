@@ -1,0 +1,143 @@
+//! Paths inside the container's root, resolved by descriptors: no link, no `..` and no race leads out of it.
+//!
+//! openat2(2) does it in one call; where that is missing, pathrs walks component by component.
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat};
+use rustix::io::{Errno, Result};
+use std::cell::Cell;
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+
+/// As many links as the kernel follows.
+const MAX_LINKS: usize = 40;
+/// A rename elsewhere on the machine makes openat2 answer EAGAIN.
+const MAX_TRIES: usize = 128;
+
+/// A directory that is `/` for every path given here.
+pub(crate) struct Dir {
+    pub(crate) fd: OwnedFd,
+    openat2: Cell<bool>,
+}
+
+/// What to create where a mount point is missing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Directory,
+    File,
+}
+
+impl Dir {
+    pub(crate) fn new(fd: OwnedFd) -> Dir {
+        Dir { fd, openat2: Cell::new(true) }
+    }
+
+    /// Opens a path for its name only (O_PATH), links followed inside the root.
+    pub(crate) fn resolve(&self, path: &CStr) -> Result<OwnedFd> {
+        self.open(path, OFlags::PATH, ResolveFlags::IN_ROOT)
+    }
+
+    /// The same, but ELOOP if any component is a link.
+    pub(crate) fn resolve_without_links(&self, path: &CStr) -> Result<OwnedFd> {
+        self.open(path, OFlags::PATH, ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS)
+    }
+
+    fn open(&self, path: &CStr, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd> {
+        if self.openat2.get() {
+            for _ in 0..MAX_TRIES {
+                match openat2(self.fd.as_fd(), path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+                    Err(Errno::AGAIN) => continue,
+                    Err(Errno::NOSYS | Errno::PERM) => {
+                        self.openat2.set(false);
+                        break;
+                    }
+                    answer => return answer,
+                }
+            }
+        }
+        self.walk(path, resolve.contains(ResolveFlags::NO_SYMLINKS))
+    }
+
+    /// Without openat2.
+    fn walk(&self, path: &CStr, no_links: bool) -> Result<OwnedFd> {
+        let mut root = pathrs::RootRef::from_fd(self.fd.as_fd());
+        if no_links {
+            root.set_resolver_flags(pathrs::flags::ResolverFlags::NO_SYMLINKS);
+        }
+        match root.resolve(OsStr::from_bytes(path.to_bytes())) {
+            Ok(handle) => Ok(handle.into()),
+            Err(error) => Err(match error.kind() {
+                pathrs::error::ErrorKind::OsError(Some(errno)) => Errno::from_raw_os_error(errno),
+                _ => Errno::XDEV,
+            }),
+        }
+    }
+
+    /// Resolves a path whose missing components are made: directories, and at the end what `missing` says. A link
+    /// that points to nothing is followed, inside the root, and what it points to is made.
+    pub(crate) fn resolve_or_create(&self, path: &CStr, missing: Missing) -> Result<OwnedFd> {
+        match self.resolve(path) {
+            Err(Errno::NOENT) => self.create(path.to_bytes(), missing),
+            answer => answer,
+        }
+    }
+
+    fn create(&self, path: &[u8], missing: Missing) -> Result<OwnedFd> {
+        let mut pending: Vec<Vec<u8>> = components(path).rev().collect();
+        let mut done: Vec<u8> = Vec::new();
+        let mut here = self.fd.try_clone().map_err(|_| Errno::MFILE)?;
+        let mut links = 0;
+        while let Some(name) = pending.pop() {
+            let mut next = done.clone();
+            next.push(b'/');
+            next.extend_from_slice(&name);
+            let next_path = CString::new(next.clone()).map_err(|_| Errno::INVAL)?;
+            match self.resolve(&next_path) {
+                Ok(fd) => here = fd,
+                Err(Errno::NOENT) => {
+                    let single = CString::new(name).map_err(|_| Errno::INVAL)?;
+                    let last = pending.is_empty() && missing == Missing::File;
+                    match make(here.as_fd(), &single, last) {
+                        Ok(()) => here = self.resolve(&next_path)?,
+                        Err(Errno::EXIST) => {
+                            links += 1;
+                            if links > MAX_LINKS {
+                                return Err(Errno::LOOP);
+                            }
+                            // A link to nothing: go on with what it says in place of its name.
+                            let target = readlinkat(here.as_fd(), &*single, Vec::new())?.into_bytes();
+                            pending.extend(components(&target).rev().collect::<Vec<_>>());
+                            if target.first() == Some(&b'/') {
+                                done.clear();
+                                here = self.fd.try_clone().map_err(|_| Errno::MFILE)?;
+                            }
+                            continue;
+                        }
+                        Err(errno) => return Err(errno),
+                    }
+                }
+                Err(errno) => return Err(errno),
+            }
+            done = next;
+        }
+        Ok(here)
+    }
+}
+
+fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> {
+    path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec)
+}
+
+/// One component, never through a link.
+fn make(dir: BorrowedFd<'_>, name: &CStr, file: bool) -> Result<()> {
+    if !file {
+        return mkdirat(dir, name, Mode::from_raw_mode(0o755));
+    }
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::WRONLY;
+    openat(dir, name, flags, Mode::from_raw_mode(0o644)).map(drop)
+}
+
+/// Opens a path of the host for its name only.
+pub(crate) fn open_host(path: &CStr) -> Result<OwnedFd> {
+    openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+}

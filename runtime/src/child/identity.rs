@@ -1,0 +1,239 @@
+//! Who the process is from now on: terminal, keyring, scheduling, working directory, ids and capabilities, in the order
+//! in which each step still has the right to do it. Init and exec take the same steps by this same code.
+
+use super::{Result, property};
+use crate::plan::Process;
+use crate::sync::Item;
+use crate::sys;
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fstat, openat, openat2};
+use rustix::io::Errno;
+use rustix::process::chdir;
+use std::ffi::CStr;
+
+/// Where the standard streams come from.
+pub(crate) enum Stdio {
+    /// From the caller.
+    Inherited,
+    /// The container's terminal, which becomes the controlling one.
+    Terminal(OwnedFd),
+}
+
+/// `HOME=...`, NUL at the end.
+pub(crate) struct Home([u8; Home::SIZE]);
+
+impl Home {
+    const SIZE: usize = 4096 + 8;
+
+    pub(crate) fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.0).unwrap_or(c"HOME=/")
+    }
+}
+
+/// Becomes root of a user namespace that was just mapped, so that new files belong to it.
+pub(crate) fn become_root() -> Result<()> {
+    match sys::set_groups(&[]) {
+        Err(Errno::PERM) => {}
+        done => property("linux.gidMappings: drop the caller's groups", done)?,
+    }
+    // Without a mapping for root the process stays who it is; its capabilities are all there.
+    for (what, done) in [
+        ("linux.gidMappings: become root of the user namespace", sys::set_gid(0)),
+        ("linux.uidMappings: become root of the user namespace", sys::set_uid(0)),
+    ] {
+        match done {
+            Err(Errno::INVAL) => {}
+            done => property(what, done)?,
+        }
+    }
+    Ok(())
+}
+
+/// Everything but finding and executing the program. Must run inside the container's root.
+pub(crate) fn take_identity(process: &Process, stdio: Stdio, userns: bool) -> Result<Option<Home>> {
+    connect(stdio, process, userns)?;
+    if let Some(name) = &process.keyring {
+        // The user may search it; in a user namespace, whose owner is another user to the key, others may.
+        let bits = if userns { 0x8 } else { 0x8_0000 };
+        match sys::join_session_keyring(name, bits) {
+            Err(Errno::NOSYS) => {}
+            done => property("join the session keyring", done)?,
+        }
+    }
+    schedule(process)?;
+    make_cwd(process)?;
+    let home = if process.needs_home { Some(find_home(process.uid)) } else { None };
+    rustix::process::umask(Mode::from_raw_mode(process.umask));
+    if process.no_new_privileges {
+        property("process.noNewPrivileges", sys::set_no_new_privileges())?;
+    }
+    let entered = match chdir(&*process.cwd) {
+        // It may belong to the user, and be closed to a root without capabilities.
+        Err(Errno::ACCESS) => false,
+        done => property("process.cwd: change into it", done).map(|()| true)?,
+    };
+    change_ids(process)?;
+    if !entered {
+        property("process.cwd: change into it", chdir(&*process.cwd))?;
+    }
+    check_cwd()?;
+    Ok(home)
+}
+
+fn connect(stdio: Stdio, process: &Process, userns: bool) -> Result<()> {
+    match stdio {
+        Stdio::Terminal(slave) => {
+            property("process.terminal: standard input", rustix::stdio::dup2_stdin(&slave))?;
+            property("process.terminal: standard output", rustix::stdio::dup2_stdout(&slave))?;
+            property("process.terminal: standard error", rustix::stdio::dup2_stderr(&slave))?;
+            property("process.terminal: make it the controlling terminal", rustix::process::ioctl_tiocsctty(&slave))
+        }
+        Stdio::Inherited => give_streams(process, userns),
+    }
+}
+
+/// The program may open /proc/self/fd/1 only if it owns what it is connected to. Devices stay whose they are.
+fn give_streams(process: &Process, userns: bool) -> Result<()> {
+    if process.uid == 0 && !userns {
+        return Ok(());
+    }
+    for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        let Ok(stat) = fstat(stream) else { continue };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Fifo | FileType::Socket | FileType::CharacterDevice if stat.st_uid != process.uid => {}
+            _ => continue,
+        }
+        if stat.st_rdev == rustix::fs::makedev(1, 3) {
+            continue;
+        }
+        match rustix::fs::fchown(stream, Some(Uid::from_raw(process.uid)), None::<Gid>) {
+            Err(Errno::PERM | Errno::ROFS | Errno::INVAL) => {}
+            done => Item::Property.at("process.user: give it the standard streams", done)?,
+        }
+    }
+    Ok(())
+}
+
+fn schedule(process: &Process) -> Result<()> {
+    if let Some(schedule) = &process.schedule {
+        property("process.scheduler", sys::set_schedule(schedule))?;
+    }
+    if let Some((class, level)) = process.io_priority {
+        property("process.ioPriority", sys::set_io_priority(class, level))?;
+    }
+    if let Some(policy) = &process.memory_policy {
+        property("linux.memoryPolicy", sys::set_memory_policy(policy.mode, &policy.nodes))?;
+    }
+    if let Some(persona) = process.personality {
+        property("linux.personality", sys::set_personality(persona))?;
+    }
+    Ok(())
+}
+
+/// Missing directories of the working directory are made. The process is inside the container's root, so that links
+/// lead nowhere else; magic ones are the kernel's and are refused by the check that follows.
+fn make_cwd(process: &Process) -> Result<()> {
+    if process.cwd.to_bytes() == b"/" || rustix::fs::stat(&*process.cwd).is_ok() {
+        return Ok(());
+    }
+    let path = process.cwd.to_bytes();
+    for end in (1..=path.len()).filter(|end| *end == path.len() || path[*end] == b'/') {
+        match rustix::fs::mkdirat(CWD, &path[..end], Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST | Errno::ROFS | Errno::ACCESS) => {}
+            done => return Item::Property.at("process.cwd: create it", done),
+        }
+    }
+    Ok(())
+}
+
+/// A working directory outside the root has no path that starts with a slash (CVE-2024-21626).
+fn check_cwd() -> Result<()> {
+    let failure = |errno| Item::Property.failure("process.cwd: it is outside the container", errno);
+    match rustix::process::getcwd(Vec::new()) {
+        Ok(path) if path.as_bytes().first() == Some(&b'/') => Ok(()),
+        Ok(_) => Err(failure(Errno::PERM)),
+        Err(errno) => Err(failure(errno)),
+    }
+}
+
+fn change_ids(process: &Process) -> Result<()> {
+    let sets = &process.capabilities;
+    property("process.capabilities.bounding", sys::limit_bounding_set(sets.bounding.0))?;
+    property("process.capabilities: keep them over the change of user", sys::keep_capabilities())?;
+    match sys::set_groups(&process.groups) {
+        // A user namespace may forbid it; then there must be nothing to set.
+        Err(Errno::PERM) if process.groups.is_empty() => {}
+        done => property("process.user.additionalGids", done)?,
+    }
+    property("process.user.gid", sys::set_gid(process.gid))?;
+    property("process.user.uid", sys::set_uid(process.uid))?;
+    property(
+        "process.capabilities",
+        sys::set_capabilities(sets.effective.0, sets.permitted.0, sets.inheritable.0),
+    )?;
+    property("process.capabilities.ambient", sys::set_ambient(sets.ambient.0))
+}
+
+/// The largest /etc/passwd that is read.
+const MAX_PASSWD: usize = 1 << 20;
+
+/// HOME from the container's /etc/passwd by uid, else `/`. The file is the image's: it may be anything.
+fn find_home(uid: u32) -> Home {
+    let mut home = Home([0; Home::SIZE]);
+    home.0[..6].copy_from_slice(b"HOME=/");
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let opened = match openat2(CWD, c"/etc/passwd", flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
+        Err(Errno::NOSYS | Errno::PERM) => openat(CWD, c"/etc/passwd", flags | OFlags::NOFOLLOW, Mode::empty()),
+        opened => opened,
+    };
+    let Ok(file) = opened else { return home };
+    if !fstat(&file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile) {
+        return home;
+    }
+    let mut window = [0u8; 8192];
+    let (mut filled, mut total) = (0, 0);
+    while total < MAX_PASSWD {
+        let Ok(read) = rustix::io::read(&file, &mut window[filled..]) else { break };
+        (filled, total) = (filled + read, total + read);
+        let end = match window[..filled].iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => end + 1,
+            // A last line without newline, or one too long to be an entry.
+            None => filled,
+        };
+        if let Some(dir) = window[..end].split(|byte| *byte == b'\n').find_map(|line| home_of(line, uid)) {
+            let end = 5 + dir.len();
+            home.0[5..end].copy_from_slice(dir);
+            home.0[end] = 0;
+            return home;
+        }
+        if read == 0 {
+            break;
+        }
+        window.copy_within(end..filled, 0);
+        filled -= end;
+    }
+    home
+}
+
+/// The sixth field of a line whose third is `uid`.
+fn home_of(line: &[u8], uid: u32) -> Option<&[u8]> {
+    let mut fields = line.split(|byte| *byte == b':');
+    let id = std::str::from_utf8(fields.nth(2)?).ok()?;
+    let dir = fields.nth(2)?;
+    let fits = !dir.is_empty() && dir.len() < Home::SIZE - 6 && !dir.contains(&0);
+    (id.parse() == Ok(uid) && fits).then_some(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::home_of;
+
+    #[test]
+    fn lines_of_passwd() {
+        assert_eq!(home_of(b"app:x:1000:1000:App:/home/app:/bin/sh", 1000), Some(&b"/home/app"[..]));
+        assert_eq!(home_of(b"app:x:1000:1000:App:/home/app:/bin/sh", 1), None);
+        assert_eq!(home_of(b"app:x:1000:1000:App::/bin/sh", 1000), None);
+        assert_eq!(home_of(b"app:x:1000", 1000), None);
+        assert_eq!(home_of(b"", 0), None);
+    }
+}

@@ -1,0 +1,97 @@
+//! `proa kill`.
+
+use super::App;
+use crate::error::{Error, Result};
+use crate::state::{Status, view};
+
+/// Names without SIG, at their numbers on x86 and arm.
+const NAMES: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
+    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
+    "PWR", "SYS",
+];
+const ALIASES: [(&str, i32); 4] = [("IOT", 6), ("CLD", 17), ("POLL", 29), ("UNUSED", 31)];
+/// The first real-time signal that the C library leaves to programs, and the last.
+const REAL_TIME: (i32, i32) = (34, 64);
+
+pub(super) fn command(app: &App<'_>) -> Result<()> {
+    let word = app.parsed.args.get(1).copied().filter(|word| !word.is_empty()).unwrap_or("SIGTERM");
+    let signal = parse(word).ok_or_else(|| Error::Usage(format!("unknown signal {word:?}")))?;
+    let ids = super::delete::matching(app, 1)?;
+    ids.iter().try_for_each(|id| kill(app, id, signal))
+}
+
+fn kill(app: &App<'_>, id: &str, signal: i32) -> Result<()> {
+    let all = app.flag("all");
+    super::delete::with_container(app, id, |_, dir, record| {
+        let (status, init) = view(dir, record)?;
+        let cgroup = record.cgroup.open()?;
+        let Some(init) = init.filter(|_| status != Status::Stopped) else {
+            // Processes can outlive an init without a pid namespace.
+            if let (true, Some(cgroup)) = (all || !record.own_pid_namespace, &cgroup)
+                && !record.cgroup.is_disabled()
+                && !cgroup.procs()?.is_empty()
+            {
+                return Ok(cgroup.signal(signal)?);
+            }
+            return if all { Ok(()) } else { Err(Error::NotRunning(dir.id.clone())) };
+        };
+        match cgroup {
+            Some(cgroup) if !record.cgroup.is_disabled() && signal == libc::SIGKILL && (all || !record.own_pid_namespace) => {
+                cgroup.kill()?;
+            }
+            Some(cgroup) if !record.cgroup.is_disabled() && all => cgroup.signal(signal)?,
+            cgroup => {
+                if !init.signal(signal)? {
+                    return Err(Error::NotRunning(dir.id.clone()));
+                }
+                // A frozen process dies only once it is thawed; on cgroup v2 the kernel sees to that.
+                if let (libc::SIGKILL, Status::Paused, Some(cgroup)) = (signal, status, cgroup) {
+                    cgroup.thaw()?;
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A number, or a name in any case, with or without SIG.
+pub(super) fn parse(word: &str) -> Option<i32> {
+    if let Ok(number) = word.parse::<i32>() {
+        return (0..=REAL_TIME.1).contains(&number).then_some(number);
+    }
+    let upper = word.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some(at) = NAMES.iter().position(|known| *known == name) {
+        return Some(at as i32 + 1);
+    }
+    if let Some((_, number)) = ALIASES.iter().find(|(known, _)| *known == name) {
+        return Some(*number);
+    }
+    let (first, last) = REAL_TIME;
+    let number = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
+        (Some(""), _) => first,
+        (Some(plus), _) => first + plus.strip_prefix('+')?.parse::<i32>().ok()?,
+        (_, Some("")) => last,
+        (_, Some(minus)) => last - minus.strip_prefix('-')?.parse::<i32>().ok()?,
+        _ => return None,
+    };
+    (first..=last).contains(&number).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn signals() {
+        for (word, number) in
+            [("TERM", 15), ("SIGTERM", 15), ("sigkill", 9), ("9", 9), ("RTMIN+3", 37), ("SIGRTMAX-1", 63), ("WINCH", 28), ("0", 0)]
+        {
+            assert_eq!(parse(word), Some(number), "{word}");
+        }
+        for word in ["", "SIG", "FOO", "-1", "65", "RTMIN+99", "RTMIN3", "RTMAX+1"] {
+            assert_eq!(parse(word), None, "{word}");
+        }
+    }
+}

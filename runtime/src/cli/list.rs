@@ -1,0 +1,112 @@
+//! `proa list`.
+
+use super::state::State;
+use super::{App, print};
+use crate::error::{Error, Result};
+use crate::state::StateRoot;
+use std::fmt::Write as _;
+
+pub(super) fn command(app: &App<'_>) -> Result<()> {
+    let json = match app.value("format").unwrap_or("table") {
+        "table" => false,
+        "json" => true,
+        other => return Err(Error::Usage(format!("--format {other:?} is neither table nor json"))),
+    };
+    let root = match StateRoot::open(&app.root)? {
+        Some(root) => Some(root),
+        None if app.root_given => {
+            return Err(Error::Usage(format!("--root {}: no such directory", app.root.display())));
+        }
+        None => None,
+    };
+    let names = root.as_ref().map(StateRoot::names).transpose()?.unwrap_or_default();
+    let mut texts = Vec::with_capacity(names.len());
+    for name in &names {
+        // One that is deleted meanwhile, or not yet recorded, is none.
+        if let Some(root) = &root
+            && let Some(dir) = root.find(name)?
+            && let Some(text) = dir.read()?
+        {
+            texts.push((dir, text));
+        }
+    }
+    if app.flag("quiet") {
+        let mut lines = String::new();
+        texts.iter().for_each(|(dir, _)| lines.push_str(&format!("{}\n", dir.id)));
+        return print(&lines);
+    }
+    let mut records = Vec::with_capacity(texts.len());
+    for (dir, text) in &texts {
+        match dir.parse(text) {
+            Ok(record) => records.push((dir, record)),
+            Err(error) => log::warn!("{error}"),
+        }
+    }
+    let mut users = Users::default();
+    let mut states = Vec::with_capacity(records.len());
+    for (dir, record) in &records {
+        let mut state = State::new(dir, record)?;
+        state.owner = users.name(record.owner);
+        states.push(state);
+    }
+    match (json, states.is_empty()) {
+        // As runc prints a list that has nothing.
+        (true, true) => print("null"),
+        (true, false) => print(&serde_json::to_string(&states).map_err(|error| Error::Usage(error.to_string()))?),
+        (false, _) => print(&table(&states)),
+    }
+}
+
+fn table(states: &[State<'_>]) -> String {
+    let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
+    let rows = states.iter().map(|state| {
+        [
+            state.id.to_owned(),
+            state.pid.to_string(),
+            state.status.to_owned(),
+            state.bundle.to_owned(),
+            state.created.to_owned(),
+            state.owner.clone(),
+        ]
+    });
+    columns(std::iter::once(header).chain(rows).collect())
+}
+
+/// Padded to the widest of each column, at least 12 wide as runc's are.
+fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
+    let mut widths = [8; N];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.len().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (width, cell) in widths.iter().zip(row) {
+            let padded = write!(line, "{cell:<width$}    ");
+            debug_assert!(padded.is_ok());
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Names of the owners, from the host's /etc/passwd.
+#[derive(Default)]
+struct Users {
+    text: Option<String>,
+}
+
+impl Users {
+    fn name(&mut self, uid: u32) -> String {
+        let text = self.text.get_or_insert_with(|| std::fs::read_to_string("/etc/passwd").unwrap_or_default());
+        let name = text.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+        });
+        name.unwrap_or_else(|| format!("#{uid}"))
+    }
+}

@@ -1,0 +1,234 @@
+//! The command line: one thin file per command, over tables that help, completion and man pages are made from too.
+
+mod create;
+mod delete;
+mod exec;
+mod features;
+mod flags;
+mod generated;
+mod help;
+mod kill;
+mod list;
+mod pause;
+mod plan;
+mod ps;
+mod run;
+mod spec;
+mod start;
+mod state;
+mod table;
+
+use crate::error::{Context, Error, Result};
+use crate::logging;
+use crate::state::{Record, StateDir, StateRoot};
+use flags::{Outcome, Parsed};
+use log::LevelFilter;
+use rustix::io::Errno;
+use std::ffi::CStr;
+use std::path::{Path, PathBuf};
+
+/// What every command gets.
+struct App<'a> {
+    parsed: Parsed<'a>,
+    root: PathBuf,
+    /// `--root` was given: it has to be there for commands that only read.
+    root_given: bool,
+    cgroup_disabled: bool,
+}
+
+/// Runs the command line; the status for the shell.
+///
+/// `words` are those of `args` without the program's name.
+pub(crate) fn main(words: &[&str], args: &[&CStr]) -> i32 {
+    match flags::parse(words) {
+        Ok(Outcome::Run(parsed)) => command(parsed, args),
+        Ok(Outcome::Help(command)) => finish(print(&help::text(command))),
+        Ok(Outcome::Version) => finish(print(&version())),
+        Err(error) => {
+            logging::fail(&error.to_string());
+            i32::from(error.exit_code())
+        }
+    }
+}
+
+fn command(parsed: Parsed<'_>, args: &[&CStr]) -> i32 {
+    let exec = parsed.command.name == "exec";
+    let app = match App::new(parsed) {
+        Ok(app) => app,
+        Err(message) => {
+            logging::fail(&message);
+            return 1;
+        }
+    };
+    match app.dispatch(args) {
+        Ok(status) => {
+            logging::finish();
+            status
+        }
+        Err(error) => {
+            logging::fail(&error.to_string());
+            // As runc: an exec that fails by itself is told from a program that exits with 1.
+            if exec { 255 } else { 1 }
+        }
+    }
+}
+
+fn finish(done: Result<()>) -> i32 {
+    match done {
+        Ok(()) => 0,
+        Err(error) => {
+            logging::fail(&error.to_string());
+            1
+        }
+    }
+}
+
+impl<'a> App<'a> {
+    fn new(parsed: Parsed<'a>) -> std::result::Result<App<'a>, String> {
+        let global = &parsed.global;
+        let json = match global.get("log-format") {
+            None | Some("text" | "") => false,
+            Some("json") => true,
+            Some(other) => return Err(format!("--log-format {other:?} is neither text nor json")),
+        };
+        let level = match (global.has("debug"), global.get("log-level")) {
+            (true, _) | (_, Some("debug")) => LevelFilter::Debug,
+            (_, None | Some("warning" | "warn" | "info")) => LevelFilter::Warn,
+            (_, Some("error")) => LevelFilter::Error,
+            (_, Some(other)) => return Err(format!("--log-level {other:?} is none of error, warning, debug")),
+        };
+        logging::start(&logging::Settings { file: global.get("log"), json, level })?;
+        if let Some(word) = global.get("rootless")
+            && !matches!(word, "auto" | "true" | "false")
+        {
+            return Err(format!("--rootless {word:?} is none of true, false, auto"));
+        }
+        let manager = global.get("cgroup-manager").unwrap_or("cgroupfs");
+        let cgroup_disabled = match manager {
+            "cgroupfs" if !global.has("systemd-cgroup") => false,
+            "disabled" => true,
+            "systemd" | "cgroupfs" => return Err("the systemd cgroup driver is not supported by this version of proa".into()),
+            other => return Err(format!("--cgroup-manager {other:?} is none of cgroupfs, systemd, disabled")),
+        };
+        let root = match global.get("root").filter(|root| !root.is_empty()) {
+            Some(root) => std::path::absolute(root).map_err(|error| format!("--root {root:?}: {error}"))?,
+            None => default_root(),
+        };
+        if root == Path::new("/") {
+            return Err("--root must not be /".into());
+        }
+        let root_given = global.get("root").is_some();
+        Ok(App { parsed, root, root_given, cgroup_disabled })
+    }
+
+    fn dispatch(&self, args: &[&CStr]) -> Result<i32> {
+        if matches!(self.parsed.command.name, "create" | "run" | "exec") {
+            create::enter_safely(self, args)?;
+        }
+        match self.parsed.command.name {
+            "create" => create::command(self).map(|()| 0),
+            "run" => run::command(self),
+            "start" => start::command(self).map(|()| 0),
+            "exec" => exec::command(self),
+            "state" => state::command(self).map(|()| 0),
+            "kill" => kill::command(self).map(|()| 0),
+            "delete" => delete::command(self).map(|()| 0),
+            "list" => list::command(self).map(|()| 0),
+            "ps" => ps::command(self).map(|()| 0),
+            "pause" => pause::pause(self).map(|()| 0),
+            "resume" => pause::resume(self).map(|()| 0),
+            "spec" => spec::command(self).map(|()| 0),
+            "features" => features::command().map(|()| 0),
+            "plan" => plan::command(self).map(|()| 0),
+            "completion" => self.generated(generated::completion(self.arg(0)), "shell").map(|()| 0),
+            "man" => self.generated(generated::man_page(self.parsed.args.first().copied()), "command").map(|()| 0),
+            later => Err(Error::Usage(format!("the command {later} is not supported by this version of proa"))),
+        }
+    }
+
+    fn generated(&self, text: Option<&str>, kind: &str) -> Result<()> {
+        match text {
+            Some(text) => print(text),
+            None => Err(Error::Usage(format!("no such {kind}: {:?}", self.arg(0)))),
+        }
+    }
+
+    fn arg(&self, index: usize) -> &'a str {
+        self.parsed.args.get(index).copied().unwrap_or_default()
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.parsed.values.has(name)
+    }
+
+    /// The value of a flag; an empty one counts as none.
+    fn value(&self, name: &str) -> Option<&'a str> {
+        self.parsed.values.get(name).filter(|value| !value.is_empty())
+    }
+
+    /// The container named first on the command line.
+    fn container(&self) -> Result<(StateRoot, StateDir)> {
+        let id = self.arg(0);
+        crate::state::check_id(id)?;
+        let root = StateRoot::open(&self.root)?.ok_or_else(|| Error::NoContainer(id.to_owned()))?;
+        let dir = root.container(id)?;
+        Ok((root, dir))
+    }
+}
+
+/// The text of a container's record, which the record borrows from.
+fn record_text(dir: &StateDir) -> Result<String> {
+    dir.read()?.ok_or_else(|| Error::NoContainer(dir.id.clone()))
+}
+
+/// Calls `with` for a container that exists.
+fn with_record<T>(app: &App<'_>, with: impl FnOnce(&StateRoot, &StateDir, &Record<'_>) -> Result<T>) -> Result<T> {
+    let (root, dir) = app.container()?;
+    let text = record_text(&dir)?;
+    let record = dir.parse(&text)?;
+    with(&root, &dir, &record)
+}
+
+/// /run/proa for root, else below the user's runtime directory.
+fn default_root() -> PathBuf {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    match (rustix::process::geteuid().is_root(), runtime) {
+        (false, Some(dir)) => Path::new(&dir).join("proa"),
+        _ => PathBuf::from("/run/proa"),
+    }
+}
+
+/// The newest version of the runtime-spec that is followed, and the oldest.
+const SPEC_VERSIONS: (&str, &str) = ("1.0.0", "1.3.0");
+const COMMIT: &str = match option_env!("PROA_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
+fn version() -> String {
+    format!("proa version {}\ncommit: {COMMIT}\nspec: {}\n", env!("CARGO_PKG_VERSION"), SPEC_VERSIONS.1)
+}
+
+/// Writes all of it to standard output. A reader that has gone away is no error of ours.
+fn print(text: &str) -> Result<()> {
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        match rustix::io::write(rustix::stdio::stdout(), rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(Errno::INTR) => {}
+            Err(Errno::PIPE) => return Ok(()),
+            done => return done.map(drop).context(|| "write to standard output".to_owned()),
+        }
+    }
+    Ok(())
+}
+
+/// `value` as JSON with this indent.
+fn pretty(value: &impl serde::Serialize, indent: &str) -> Result<String> {
+    let mut text = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
+    value
+        .serialize(&mut serde_json::Serializer::with_formatter(&mut text, formatter))
+        .map_err(|error| Error::Usage(error.to_string()))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}

@@ -1,0 +1,62 @@
+//! `proa run`: create, start and, in the foreground, stay until the end.
+
+use super::App;
+use super::create::Setup;
+use crate::error::{Context, Error, Result};
+use crate::parent::attach::{Foreground, Signals, Terminal};
+use crate::parent::create::{self, Created};
+use crate::parent::delete;
+use crate::parent::notify::Notify;
+use crate::state::{Process, StateDir, StateRoot};
+use crate::sys;
+use rustix::fd::{AsFd, OwnedFd};
+
+pub(super) fn command(app: &App<'_>) -> Result<i32> {
+    let detach = app.flag("detach");
+    let setup = Setup::new(app, detach)?;
+    let root = StateRoot::create(&app.root)?;
+    let signals = if detach { None } else { Some(Signals::block()?) };
+    if !detach && !app.flag("no-subreaper") {
+        sys::set_child_subreaper().context(|| "become the reaper of the container's orphans".to_owned())?;
+    }
+    let created = setup.create(&root, true)?;
+    setup.announce(created.pid, &created.undo)?;
+    let Created { plan, pid, channel, console, undo } = created;
+    if plan.process.is_none() {
+        return Err(Error::Child("process: not set in config.json".to_owned()));
+    }
+    let notify = undo.dir.as_ref().map(Notify::bind).transpose()?.flatten();
+    let terminal = console.filter(|_| setup.terminal()).map(Terminal::new).transpose()?;
+    if let Err(failure) = create::go(&channel) {
+        drop(undo);
+        return Err(create::describe_failure(&plan, failure.as_ref()));
+    }
+    let (Some(dir), Some(pidfd)) = undo.disarm() else { return Err(Error::NoContainer(plan.id)) };
+    if let Err(error) = create::poststart(&plan, pid) {
+        end(&root, &dir, &pidfd)?;
+        return Err(error);
+    }
+    let Some(signals) = signals else {
+        if let Some(notify) = notify {
+            notify.wait(pid, &pidfd)?;
+        }
+        return Ok(0);
+    };
+    let status = Foreground { signals, pid, pidfd: pidfd.as_fd(), terminal, notify }.relay();
+    if !app.flag("keep") {
+        destroy(&root, &dir)?;
+    }
+    status
+}
+
+fn end(root: &StateRoot, dir: &StateDir, pidfd: &OwnedFd) -> Result<()> {
+    drop(sys::send_signal(pidfd.as_fd(), libc::SIGKILL));
+    Process::wait_end_of(pidfd)?;
+    destroy(root, dir)
+}
+
+fn destroy(root: &StateRoot, dir: &StateDir) -> Result<()> {
+    // Someone else may have deleted it meanwhile.
+    let Some(text) = dir.read()? else { return Ok(()) };
+    delete::destroy(root, dir, &dir.parse(&text)?)
+}

@@ -1,0 +1,119 @@
+//! A bundle's directory and the text of its config.json; errors name the line, the column and the property.
+
+use super::spec::{Process, Spec};
+use crate::error::{Context, Error, Result};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// A bundle on disk.
+pub(crate) struct Bundle {
+    /// Absolute, links resolved in the directory part only as the kernel does.
+    pub path: PathBuf,
+    pub text: String,
+}
+
+impl Bundle {
+    /// Reads `config`, by default the bundle's config.json.
+    pub(crate) fn read(bundle: &str, config: Option<&str>) -> Result<Bundle> {
+        let path = std::path::absolute(if bundle.is_empty() { "." } else { bundle })
+            .context(|| format!("--bundle {bundle:?}"))?;
+        let file = config.map_or_else(|| path.join("config.json"), PathBuf::from);
+        let text = std::fs::read(&file).map_err(|error| explain(&path, &file, &error))?;
+        let text = String::from_utf8(text)
+            .map_err(|error| Error::Document { file: file.display().to_string(), problem: format!("not UTF-8: {error}") })?;
+        Ok(Bundle { path, text })
+    }
+}
+
+fn explain(bundle: &Path, file: &Path, error: &std::io::Error) -> Error {
+    let problem = match error.kind() {
+        std::io::ErrorKind::NotFound if !bundle.is_dir() => {
+            format!("the bundle {} is no directory", bundle.display())
+        }
+        std::io::ErrorKind::NotFound => "JSON specification file config.json not found".to_owned(),
+        _ => error.to_string(),
+    };
+    Error::Document { file: file.display().to_string(), problem }
+}
+
+/// Parses config.json.
+pub(crate) fn parse_spec(text: &str) -> Result<Spec<'_>> {
+    serde_json::from_str(text).map_err(|_| locate::<Spec<'_>>("config.json", text))
+}
+
+/// Parses the process of `exec --process`.
+pub(crate) fn parse_process<'a>(file: &str, text: &'a str) -> Result<Process<'a>> {
+    serde_json::from_str(text).map_err(|_| locate::<Process<'_>>(file, text))
+}
+
+/// Parses again, slowly, to say where in the document the error is.
+fn locate<'a, T: Deserialize<'a>>(file: &str, text: &'a str) -> Error {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let problem = match serde_path_to_error::deserialize::<_, T>(&mut json) {
+        Err(error) if error.path().iter().next().is_some() => format!("{}: {}", error.path(), error.inner()),
+        Err(error) => error.inner().to_string(),
+        // The value is fine, so what follows it is not.
+        Ok(_) => json.end().err().map_or_else(String::new, |error| error.to_string()),
+    };
+    Error::Document { file: file.to_owned(), problem }
+}
+
+/// The properties that no field here stands for, as paths. They are ignored (config.md, Extensibility), which is how a
+/// misspelt one goes unnoticed.
+pub(crate) fn unknown_properties(text: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    let mut json = serde_json::Deserializer::from_str(text);
+    let parsed: std::result::Result<Spec<'_>, _> =
+        serde_ignored::deserialize(&mut json, |path| paths.push(property(&path)));
+    if parsed.is_err() {
+        paths.clear();
+    }
+    paths
+}
+
+/// `mounts[3].options`, without the steps that are only types.
+fn property(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path as P;
+    match path {
+        P::Root => String::new(),
+        P::Seq { parent, index } => format!("{}[{index}]", property(parent)),
+        P::Map { parent, key } => {
+            let parent = property(parent);
+            if parent.is_empty() { key.clone() } else { format!("{parent}.{key}") }
+        }
+        P::Some { parent } | P::NewtypeStruct { parent } | P::NewtypeVariant { parent } => property(parent),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_a_place() {
+        let message = parse_spec("{\n  \"mounts\": [{}, {\"destination\": 7}]}").unwrap_err().to_string();
+        assert!(message.contains("mounts[1].destination") && message.contains("line 2 column 36"), "{message}");
+        let message = parse_spec("{\"ociVersion\": \"1.0.0\",}").unwrap_err().to_string();
+        assert!(message.contains("line 1 column 24"), "{message}");
+        let message = parse_spec("{} x").unwrap_err().to_string();
+        assert!(message.contains("trailing characters"), "{message}");
+    }
+
+    #[test]
+    fn names_that_stand_twice_are_errors() {
+        assert!(parse_spec(r#"{"hostname":"a","hostname":"b"}"#).is_err());
+        assert!(parse_spec(r#"{"annotations":{"a":"1","a":"2"}}"#).is_err());
+    }
+
+    #[test]
+    fn null_is_absent() {
+        let spec = parse_spec(r#"{"mounts":null,"process":{"args":null,"user":null},"linux":{"sysctl":null}}"#).unwrap();
+        assert!(spec.mounts.is_empty() && spec.process.unwrap().user.is_none());
+    }
+
+    #[test]
+    fn unknown_properties_are_listed() {
+        let text = r#"{"hostName":"x","linux":{"namespaces":[{"type":"pid","pth":1}]},"annotations":{"a":"b"}}"#;
+        assert_eq!(unknown_properties(text), ["hostName", "linux.namespaces[0].pth"]);
+    }
+}

@@ -1,0 +1,6 @@
+//! config.json: found, read and parsed. What it means is the plan's business.
+
+mod bundle;
+pub(crate) mod spec;
+
+pub(crate) use bundle::{Bundle, parse_process, parse_spec, unknown_properties};

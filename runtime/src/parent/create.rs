@@ -1,0 +1,277 @@
+//! create, from the record of the intent to a container that waits for start: the ordered list.
+
+use super::clone::{self, Made, Request as CloneRequest, Side};
+use super::hooks::{self, HookDocument};
+use super::undo::Undo;
+use super::{describe, id_map, intel_rdt, net_devices, notify, sockets};
+use crate::child::{self, Init};
+use crate::config::spec::{Map, Str};
+use crate::error::{Context, Error, Result};
+use crate::plan::Plan;
+use crate::state::{self, ProcessStat, Record, SocketName, StateDir, StateRoot};
+use crate::sync::{Channel, Failure, Message, Signal};
+use crate::sys;
+use rootfs::Sources;
+use rustix::fd::{AsRawFd, OwnedFd};
+use std::borrow::Cow;
+
+/// What create needs beside the plan.
+pub(crate) struct Request<'a> {
+    /// config.json as it was read.
+    pub config: &'a str,
+    /// `proa run`: no start socket, the caller says when to go.
+    pub run: bool,
+    pub console_socket: Option<OwnedFd>,
+}
+
+/// A container whose init waits for [`Signal::Go`].
+pub(crate) struct Created<'a> {
+    pub plan: Plan,
+    pub pid: i32,
+    pub channel: Channel,
+    /// The terminal's master, if no console socket took it.
+    pub console: Option<OwnedFd>,
+    pub undo: Undo<'a>,
+}
+
+/// Makes the container. On failure nothing of it is left.
+pub(crate) fn create<'a>(mut plan: Plan, root: &'a StateRoot, request: Request<'_>) -> Result<Created<'a>> {
+    let dir = root.create_container(&plan.id)?;
+    let mut undo = Undo::new(root, dir);
+    let mut hooks_began = false;
+    match make(&mut plan, &request, &mut undo, &mut hooks_began) {
+        Ok((pid, channel, console)) => Ok(Created { plan, pid, channel, console, undo }),
+        Err(error) => {
+            drop(undo);
+            let error = match error {
+                Error::Step(failure) => describe::failure(&plan, &failure),
+                error => error,
+            };
+            if hooks_began {
+                hooks::run_all("poststop", &plan.hooks.poststop, &document(&plan), "stopped", 0);
+            }
+            Err(error)
+        }
+    }
+}
+
+type MadeContainer = (i32, Channel, Option<OwnedFd>);
+
+fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began: &mut bool) -> Result<MadeContainer> {
+    let entries = clone::open_namespaces(&plan.namespaces)?;
+    let boot_id = state::boot_id()?;
+    let created = crate::time::now();
+    let mut place = plan.cgroup.clone();
+    write_record(plan, undo, &boot_id, &created, &place, None)?;
+    let dir = undo.dir.as_ref().ok_or_else(|| Error::NoContainer(plan.id.clone()))?;
+    dir.write_config(request.config.as_bytes())?;
+    let listener = match request.run {
+        true => None,
+        false => Some(sockets::listen_in(dir.fd(), SocketName::CREATING)?),
+    };
+    if notify::requested().is_some() {
+        notify::make_directory(dir)?;
+    }
+    let cgroup = place.create()?;
+    place = cgroup.place().clone();
+    undo.cgroup = Some(place.clone());
+    let sources = match plan.root.userns {
+        true => Sources::clone_all(&plan.root).map_err(|failure| Error::Step(failure.into()))?,
+        false => Sources::default(),
+    };
+    let (ours, theirs) = Channel::pair().context(|| "make a socket pair".to_owned())?;
+    // Where clone3 cannot put the child into all its cgroups, its cgroup namespace would have the wrong root.
+    let all_by_clone = cgroup.unified_fd().is_some() && place.paths().all(|(controllers, _)| controllers.is_empty());
+    let later = if all_by_clone || place.is_disabled() { 0 } else { libc::CLONE_NEWCGROUP };
+    let clone_request = CloneRequest {
+        namespaces: &plan.namespaces,
+        entries: &entries,
+        of_process: None,
+        cgroup: cgroup.unified_fd(),
+        later,
+    };
+    let join_cgroup = plan.namespaces.has_new(later);
+    let net = !plan.net_devices.is_empty();
+    let stop_when_mounted = net || !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty();
+    let document = document(plan);
+    let states = [document.cut("creating"), document.cut("created")];
+    let made = match clone::make(&clone_request, &ours, &theirs)? {
+        Side::Child => {
+            // Directories of the host that the container's process must not hold (CVE-2024-21626).
+            let mut close = vec![dir.fd().as_raw_fd(), undo.root().fd().as_raw_fd(), ours.fd().as_raw_fd()];
+            close.extend(cgroup.unified_fd().map(|fd| fd.as_raw_fd()));
+            close.extend(entries.iter().map(|entry| entry.fd.as_raw_fd()));
+            sys::close_inherited(&close);
+            let map_ids = plan.namespaces.ids.is_some() && !clone_request.goes_through();
+            child::run_init(Init {
+                channel: theirs,
+                sources,
+                map_ids,
+                join_cgroup,
+                listener,
+                console_socket: request.console_socket.as_ref().and_then(|fd| fd.try_clone().ok()),
+                stop_when_mounted,
+                states,
+                plan,
+            })
+        }
+        Side::Parent(made) => made,
+    };
+    drop((theirs, listener, sources, entries));
+    let Made { pid, pidfd, in_cgroup } = made;
+    undo.init = Some(pidfd);
+    let init = state::Init { pid, start_time: ProcessStat::read(pid)?.map_or(0, |stat| stat.start_time) };
+    write_record(plan, undo, &boot_id, &created, &place, Some(init))?;
+    let served = prepare(plan, &cgroup, pid, in_cgroup, join_cgroup, &ours)
+        .and_then(|()| serve(plan, pid, &ours, hooks_began))
+        .map_err(|error| prefer_the_childs_word(error, &ours));
+    let console = served?;
+    finish(plan, pid, undo)?;
+    if !undo.resctrl.is_empty() {
+        write_record(plan, undo, &boot_id, &created, &place, Some(init))?;
+    }
+    Ok((pid, ours, console))
+}
+
+/// While the child builds its root.
+fn prepare(
+    plan: &Plan,
+    cgroup: &cgroup::Cgroup,
+    pid: i32,
+    in_cgroup: bool,
+    join_cgroup: bool,
+    channel: &Channel,
+) -> Result<()> {
+    cgroup.join(pid, in_cgroup)?;
+    if join_cgroup {
+        channel.signal(Signal::Joined).context(|| "answer the container's init".to_owned())?;
+    }
+    cgroup.apply(&plan.resources)?;
+    let Some(process) = &plan.process else { return Ok(()) };
+    if let Some(score) = process.oom_score_adj {
+        let path = format!("/proc/{pid}/oom_score_adj");
+        std::fs::write(&path, score.to_string()).context(|| format!("process.oomScoreAdj: write {score} to {path}"))?;
+    }
+    Ok(())
+}
+
+/// Answers the child until it is ready.
+fn serve(plan: &Plan, pid: i32, channel: &Channel, hooks_began: &mut bool) -> Result<Option<OwnedFd>> {
+    let answer = |signal| channel.signal(signal).context(|| "answer the container's init".to_owned());
+    let mut console = None;
+    loop {
+        match channel.receive().context(|| "hear from the container's init".to_owned())? {
+            Message::Signal(Signal::MapIds) => {
+                id_map::answer(pid, &plan.namespaces)?;
+                answer(Signal::Mapped)?;
+            }
+            Message::Signal(Signal::Mounted) => {
+                if !plan.net_devices.is_empty() {
+                    net_devices::move_all(&plan.net_devices, pid)?;
+                }
+                *hooks_began = true;
+                let document = document(plan);
+                hooks::run("prestart", &plan.hooks.prestart, &document, "creating", pid)?;
+                hooks::run("createRuntime", &plan.hooks.create_runtime, &document, "creating", pid)?;
+                answer(Signal::HooksDone)?;
+            }
+            Message::Console(master) => console = Some(master),
+            Message::Signal(Signal::Ready) => return Ok(console),
+            Message::Failure(failure) => {
+                *hooks_began |= matches!(failure.item, crate::sync::Item::CreateContainer(_));
+                return Err(Error::Step(failure));
+            }
+            Message::End => return Err(Error::ChildDied("ended while the container was being created".to_owned())),
+            other => return Err(Error::ChildDied(format!("said {other:?} out of turn"))),
+        }
+    }
+}
+
+/// A step of ours that failed since the child is gone says less than what the child said before it went.
+fn prefer_the_childs_word(error: Error, channel: &Channel) -> Error {
+    if matches!(error, Error::Step(_)) {
+        return error;
+    }
+    let gone = matches!(&error, Error::Sys { errno, .. } if matches!(*errno, rustix::io::Errno::PIPE | rustix::io::Errno::SRCH | rustix::io::Errno::NOENT))
+        || matches!(&error, Error::Cgroup(cgroup) if cgroup.errno() == Some(libc::ESRCH));
+    match gone.then(|| channel.receive()) {
+        Some(Ok(Message::Failure(failure))) => Error::Step(failure),
+        _ => error,
+    }
+}
+
+/// What the child cannot do for itself, or only with rights that it gave up.
+fn finish(plan: &Plan, pid: i32, undo: &mut Undo<'_>) -> Result<()> {
+    if let Some(rdt) = &plan.intel_rdt {
+        undo.resctrl = intel_rdt::apply(rdt, pid)?;
+    }
+    sys::reset_affinity(pid);
+    let Some(process) = &plan.process else { return Ok(()) };
+    set_rlimits(process, pid)
+}
+
+pub(crate) fn set_rlimits(process: &crate::plan::Process, pid: i32) -> Result<()> {
+    for limit in &process.rlimits {
+        sys::set_rlimit(pid, limit.resource, limit.soft, limit.hard).context(|| {
+            format!("process.rlimits RLIMIT_{}: set soft {} and hard {}", limit.name(), limit.soft, limit.hard)
+        })?;
+    }
+    Ok(())
+}
+
+fn document(plan: &Plan) -> HookDocument<'_> {
+    HookDocument {
+        oci_version: &plan.oci_version,
+        id: &plan.id,
+        bundle: plan.bundle.to_str().unwrap_or_default(),
+        annotations: plan.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+    }
+}
+
+fn write_record(
+    plan: &Plan,
+    undo: &Undo<'_>,
+    boot_id: &str,
+    created: &str,
+    place: &cgroup::Place,
+    init: Option<state::Init>,
+) -> Result<()> {
+    let dir: &StateDir = undo.dir.as_ref().ok_or_else(|| Error::NoContainer(plan.id.clone()))?;
+    let text = |text: &str| Str(Cow::Owned(text.to_owned()));
+    let annotations = plan.annotations.iter().map(|(key, value)| (text(key), text(value))).collect();
+    dir.write(&Record {
+        version: Record::VERSION,
+        oci_version: text(&plan.oci_version),
+        id: text(&plan.id),
+        bundle: text(&plan.bundle.to_string()),
+        rootfs: text(&plan.root.path.to_string()),
+        created: text(created),
+        boot_id: text(boot_id),
+        owner: rustix::process::geteuid().as_raw(),
+        cgroup: place.clone(),
+        init,
+        own_pid_namespace: plan.namespaces.has_new(libc::CLONE_NEWPID),
+        poststart: !plan.hooks.poststart.is_empty(),
+        poststop: !plan.hooks.poststop.is_empty(),
+        resctrl: undo.resctrl.clone(),
+        annotations: Map(annotations),
+    })
+}
+
+/// Tells the init of `proa run` to become its program, and waits until it has.
+pub(crate) fn go(channel: &Channel) -> std::result::Result<(), Option<Failure>> {
+    channel.signal(Signal::Go).map_err(|_| None)?;
+    super::start::wait_executed(channel)
+}
+
+pub(crate) fn describe_failure(plan: &Plan, failure: Option<&Failure>) -> Error {
+    match failure {
+        Some(failure) => describe::failure(plan, failure),
+        None => Error::ChildDied("ended before it executed its program".to_owned()),
+    }
+}
+
+/// For `run`, which has the plan at hand.
+pub(crate) fn poststart(plan: &Plan, pid: i32) -> Result<()> {
+    hooks::run("poststart", &plan.hooks.poststart, &document(plan), "running", pid)
+}

@@ -1,0 +1,68 @@
+//! Deleting: ends what is left of a container and takes back everything that create made.
+
+use super::{hooks, intel_rdt, start};
+use crate::config;
+use crate::error::{Error, Result};
+use crate::plan;
+use crate::state::{Record, StateDir, StateRoot, Status, view};
+
+/// How long `delete --force` waits for the init to end.
+const KILL_MILLISECONDS: i64 = 10_000;
+
+/// `proa delete`.
+pub(crate) fn delete(root: &StateRoot, dir: &StateDir, force: bool) -> Result<()> {
+    // A creation that is under way holds the lock; to force is to end its init first.
+    if !force {
+        dir.lock()?;
+    }
+    let Some(text) = dir.read()? else {
+        // Killed before it wrote what it was about to do: nothing was acquired.
+        return if force { root.remove(dir) } else { Err(Error::NoContainer(dir.id.clone())) };
+    };
+    let record = match dir.parse(&text) {
+        Err(_) if force && text.is_empty() => return root.remove(dir),
+        record => record?,
+    };
+    let (status, init) = view(dir, &record)?;
+    match status {
+        Status::Stopped => {}
+        Status::Created | Status::Creating => {}
+        status if !force => return Err(Error::NotStopped { id: dir.id.clone(), status: status.word() }),
+        _ => {}
+    }
+    if let Some(init) = init {
+        init.signal(libc::SIGKILL)?;
+        if let Some(cgroup) = record.cgroup.open()? {
+            // A frozen process cannot end on cgroup v1.
+            drop(cgroup.thaw());
+        }
+        if !init.wait_end(KILL_MILLISECONDS)? {
+            return Err(Error::Usage(format!("container {} does not end, even when killed", dir.id)));
+        }
+    }
+    if force {
+        dir.lock()?;
+    }
+    destroy(root, dir, &record)
+}
+
+/// Ends what is left and removes cgroup, resctrl groups and state, then runs poststop hooks. Can be repeated from
+/// anywhere in between.
+pub(crate) fn destroy(root: &StateRoot, dir: &StateDir, record: &Record<'_>) -> Result<()> {
+    if let Some(cgroup) = record.cgroup.open()? {
+        if !record.cgroup.is_disabled() && !cgroup.procs()?.is_empty() {
+            cgroup.kill()?;
+        }
+        record.cgroup.remove()?;
+    }
+    intel_rdt::remove(&record.resctrl);
+    // Read before it is gone, run after.
+    let text = if record.poststop { dir.read_config()? } else { String::new() };
+    root.remove(dir)?;
+    if record.poststop {
+        let spec = config::parse_spec(&text)?;
+        let list = spec.hooks.as_ref().map(|hooks| plan::hooks_of("hooks.poststop", &hooks.poststop)).transpose()?;
+        hooks::run_all("poststop", &list.unwrap_or_default(), &start::document(record), "stopped", 0);
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! Turns what the child reported into the sentence that people and engines read.
+
+use crate::error::{Error, text};
+use crate::hooks;
+use crate::plan::{Plan, Process};
+use crate::sync::{Failure, Item};
+use rustix::io::Errno;
+
+/// A failure on the way to a container.
+pub(crate) fn failure(plan: &Plan, failure: &Failure) -> Error {
+    match failure.item {
+        Item::CreateContainer(index) => hook("createContainer", &plan.hooks.create_container, index, failure),
+        Item::StartContainer(index) => hook("startContainer", &plan.hooks.start_container, index, failure),
+        Item::Program => Error::Child(program(plan.process.as_ref(), failure)),
+        item => Error::Child(sentence(plan, item, failure)),
+    }
+}
+
+/// A failure of an exec, which has no mounts and no hooks.
+pub(crate) fn exec_failure(process: &Process, failure: &Failure) -> Error {
+    match failure.item {
+        Item::Program => Error::Child(program(Some(process), failure)),
+        _ => Error::Child(with_errno(&failure.what, failure.number)),
+    }
+}
+
+fn hook(stage: &'static str, list: &[crate::plan::Hook], index: u16, failure: &Failure) -> Error {
+    Error::Hook {
+        stage,
+        index: usize::from(index),
+        path: list.get(usize::from(index)).map_or_else(String::new, |hook| hook.path.to_string()),
+        problem: hooks::describe(&failure.what, failure.number, &failure.detail),
+    }
+}
+
+fn with_errno(what: &str, number: i32) -> String {
+    format!("{what}: {}", text(Errno::from_raw_os_error(number)))
+}
+
+/// The phrases that engines tell a missing program by.
+fn program(process: Option<&Process>, failure: &Failure) -> String {
+    let name = process.and_then(|process| process.args.strings().first()).map(ToString::to_string).unwrap_or_default();
+    let errno = Errno::from_raw_os_error(failure.number);
+    match (failure.what.as_str(), errno) {
+        ("find", Errno::NOENT) if !name.contains('/') => format!("exec: {name:?}: executable file not found in $PATH"),
+        ("find", Errno::NOENT | Errno::NOTDIR) => format!("exec: {name:?}: stat {name}: {}", text(errno)),
+        ("find", _) => format!("exec: {name:?}: {}", text(errno)),
+        (what, _) => format!("{what} {name}: {}", text(errno)),
+    }
+}
+
+fn sentence(plan: &Plan, item: Item, failure: &Failure) -> String {
+    use rootfs::Item as R;
+    let errno = text(Errno::from_raw_os_error(failure.number));
+    let what = failure.what.as_str();
+    let mount = |index: u16| plan.root.mounts.get(usize::from(index));
+    let path = |list: &[rootfs::plan::CText], index: u16| list.get(usize::from(index)).map_or_else(String::new, ToString::to_string);
+    match item {
+        Item::Rootfs(R::Root) => format!("root.path {:?}: {what}: {errno}", plan.root.path),
+        Item::Rootfs(R::MountSource(index)) => {
+            let source = mount(index).and_then(|mount| match &mount.what {
+                rootfs::plan::What::Bind { source, .. } => Some(source.to_string()),
+                _ => None,
+            });
+            let destination = mount(index).map(|mount| mount.destination.to_string()).unwrap_or_default();
+            format!("mounts[{index}] {destination:?}: {errno}: {}", source.unwrap_or_default())
+        }
+        Item::Rootfs(R::Mount(index)) => {
+            let destination = mount(index).map(|mount| mount.destination.to_string()).unwrap_or_default();
+            format!("mounts[{index}] {destination:?}: {what}: {errno}")
+        }
+        Item::Rootfs(R::Device(index)) => {
+            let device = plan.root.devices.get(usize::from(index));
+            let path = device.map(|device| device.path.to_string()).unwrap_or_default();
+            format!("linux.devices {path:?}: {what}: {errno}")
+        }
+        Item::Rootfs(R::Links) => format!("links in /dev: {what}: {errno}"),
+        Item::Rootfs(R::Masked(index)) => {
+            format!("linux.maskedPaths {:?}: {what}: {errno}", path(&plan.root.masked_paths, index))
+        }
+        Item::Rootfs(R::Readonly(index)) => {
+            format!("linux.readonlyPaths {:?}: {what}: {errno}", path(&plan.root.readonly_paths, index))
+        }
+        Item::Rootfs(R::Console) => format!("process.terminal: {what}: {errno}"),
+        Item::Namespace(index) => {
+            let join = plan.namespaces.join.iter().find(|join| join.index == index);
+            let path = join.map(|join| join.path.to_string()).unwrap_or_default();
+            format!("linux.namespaces[{index}] {path:?}: {what}: {errno}")
+        }
+        Item::Sysctl(index) => {
+            let name = plan.sysctl.get(usize::from(index)).map_or("", |sysctl| &sysctl.name);
+            format!("linux.sysctl {name:?}: {what}: {errno}")
+        }
+        _ if matches!(Errno::from_raw_os_error(failure.number), Errno::INVAL) && what.starts_with("process: ") => {
+            what.to_owned()
+        }
+        _ if what.starts_with("process.cwd") => {
+            let cwd = plan.process.as_ref().map(|process| process.cwd.to_string()).unwrap_or_default();
+            format!("{what} ({cwd:?}): {errno}")
+        }
+        _ => format!("{what}: {errno}"),
+    }
+}

@@ -1,0 +1,178 @@
+//! exec: another process in a container that runs.
+
+use super::clone::{self, Made, Request as CloneRequest, Side};
+use super::{create, describe};
+use crate::child::{self, Stdio, property};
+use crate::error::{Context, Error, Result};
+use crate::plan::{Namespaces, Process};
+use crate::state;
+use crate::sync::{Channel, Failure, Message, Signal, send_descriptor};
+use crate::sys;
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+/// What exec needs beside the process.
+pub(crate) struct Request<'a> {
+    pub init: &'a state::Process,
+    /// Of the container.
+    pub namespaces: &'a Namespaces,
+    pub cgroup: Option<cgroup::Cgroup>,
+    pub console_socket: Option<OwnedFd>,
+    pub preserve_fds: u32,
+    /// Descriptors of the host's directories, for the new process to close.
+    pub close: Vec<i32>,
+}
+
+/// A process in the container that waits for [`Signal::Go`].
+pub(crate) struct Prepared {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    pub channel: Channel,
+    pub console: Option<OwnedFd>,
+}
+
+/// Makes the process; it is ended and reaped if anything fails.
+pub(crate) fn prepare(process: &mut Process, request: &Request<'_>) -> Result<Prepared> {
+    let (ours, theirs) = Channel::pair().context(|| "make a socket pair".to_owned())?;
+    let mut flags = request.namespaces.new;
+    request.namespaces.join.iter().for_each(|join| flags |= join.kind);
+    let none = Namespaces::default();
+    // Without a mount namespace of its own the container is only a directory.
+    let root = match flags & libc::CLONE_NEWNS {
+        0 => Some(open_root(request.init.pid)?),
+        _ => None,
+    };
+    if let Some(cpus) = &process.affinity.0 {
+        sys::set_affinity(0, cpus).context(|| "process.execCPUAffinity.initial".to_owned())?;
+    }
+    let unified = request.cgroup.as_ref().and_then(|cgroup| cgroup.unified_fd());
+    let of_process = (flags != 0).then(|| (request.init.pidfd().as_fd(), flags));
+    let clone_request =
+        CloneRequest { namespaces: &none, entries: &[], of_process, cgroup: unified, later: 0 };
+    let userns = flags & libc::CLONE_NEWUSER != 0;
+    let made = clone::make(&clone_request, &ours, &theirs).map_err(|error| match error {
+        Error::Step(failure) => describe::exec_failure(process, &failure),
+        error => error,
+    })?;
+    let Made { pid, pidfd, in_cgroup } = match made {
+        Side::Child => {
+            let mut close = request.close.clone();
+            close.extend([ours.fd().as_raw_fd(), request.init.pidfd().as_raw_fd()]);
+            close.extend(unified.map(|fd| fd.as_raw_fd()));
+            sys::close_inherited(&close);
+            run(process, request, theirs, root, userns)
+        }
+        Side::Parent(made) => made,
+    };
+    drop(theirs);
+    let mut prepared = Prepared { pid, pidfd, channel: ours, console: None };
+    match serve(process, request, &mut prepared, in_cgroup) {
+        Ok(()) => Ok(prepared),
+        Err(error) => {
+            end(&prepared.pidfd);
+            Err(error)
+        }
+    }
+}
+
+fn open_root(pid: i32) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/root");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, &path, flags, Mode::empty()).context(|| format!("open {path}"))
+}
+
+fn serve(process: &Process, request: &Request<'_>, prepared: &mut Prepared, in_cgroup: bool) -> Result<()> {
+    if let Some(cgroup) = &request.cgroup {
+        cgroup.join(prepared.pid, in_cgroup)?;
+    }
+    match (&process.affinity, request.cgroup.is_some()) {
+        ((_, Some(cpus)), _) => {
+            sys::set_affinity(prepared.pid, cpus).context(|| "process.execCPUAffinity.final".to_owned())?;
+        }
+        ((None, None), _) => sys::reset_affinity(prepared.pid),
+        _ => {}
+    }
+    if let Some(score) = process.oom_score_adj {
+        let path = format!("/proc/{}/oom_score_adj", prepared.pid);
+        std::fs::write(&path, score.to_string()).context(|| format!("process.oomScoreAdj: write {score} to {path}"))?;
+    }
+    loop {
+        match prepared.channel.receive().context(|| "hear from the process".to_owned())? {
+            Message::Console(master) => prepared.console = Some(master),
+            Message::Signal(Signal::Ready) => return create::set_rlimits(process, prepared.pid),
+            Message::Failure(failure) => return Err(describe::exec_failure(process, &failure)),
+            _ => return Err(Error::ChildDied("ended before it executed its program".to_owned())),
+        }
+    }
+}
+
+/// Lets it become its program; the error says what failed.
+pub(crate) fn go(process: &Process, prepared: &Prepared) -> Result<()> {
+    create::go(&prepared.channel).map_err(|failure| {
+        end(&prepared.pidfd);
+        match failure {
+            Some(failure) => describe::exec_failure(process, &failure),
+            None => Error::ChildDied("ended before it executed its program".to_owned()),
+        }
+    })
+}
+
+fn end(pidfd: &OwnedFd) {
+    drop(sys::send_signal(pidfd.as_fd(), libc::SIGKILL));
+    drop(rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)));
+}
+
+/// In the new process; never returns.
+fn run(process: &mut Process, request: &Request<'_>, channel: Channel, root: Option<OwnedFd>, userns: bool) -> ! {
+    let failure = match enter(process, request, &channel, root, userns) {
+        Ok((found, home)) => {
+            if channel.signal(Signal::Ready).is_err() || !channel.expect(Signal::Go) {
+                sys::exit_now(1);
+            }
+            child::execute(process, &found, home.as_ref(), request.preserve_fds, &channel)
+        }
+        Err(failure) => failure,
+    };
+    channel.fail(&failure);
+    sys::exit_now(1)
+}
+
+fn enter(
+    process: &Process,
+    request: &Request<'_>,
+    channel: &Channel,
+    root: Option<OwnedFd>,
+    userns: bool,
+) -> std::result::Result<(child::Found, Option<child::Home>), Failure> {
+    if let Some(root) = root {
+        property("enter the container's root", rustix::process::fchdir(&root))?;
+        property("enter the container's root", rustix::process::chroot(c"."))?;
+        drop(root);
+    }
+    property("enter the container's root", rustix::process::chdir(c"/"))?;
+    property("setsid", rustix::process::setsid().map(drop))?;
+    let stdio = match process.terminal {
+        false => Stdio::Inherited,
+        true => Stdio::Terminal(open_terminal(process, request, channel)?),
+    };
+    let home = child::take_identity(process, stdio, userns)?;
+    Ok((child::find(process)?, home))
+}
+
+fn open_terminal(
+    process: &Process,
+    request: &Request<'_>,
+    channel: &Channel,
+) -> std::result::Result<OwnedFd, Failure> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let pts = property("process.terminal: open /dev/pts", openat(CWD, c"/dev/pts", flags, Mode::empty()))?;
+    let (rows, columns) = process.console_size;
+    let console = rootfs::terminal(&pts, process.uid, rows, columns)?;
+    let sent = match &request.console_socket {
+        Some(socket) => send_descriptor(socket.as_fd(), b"/dev/ptmx", console.master.as_fd()),
+        None => channel.send_console(console.master.as_fd()),
+    };
+    property("process.terminal: send the terminal", sent)?;
+    Ok(console.slave)
+}

@@ -1,0 +1,19 @@
+//! What runs in the host's namespaces: making a container and its later commands.
+
+pub(crate) mod attach;
+mod clone;
+pub(crate) mod create;
+pub(crate) mod delete;
+mod describe;
+pub(crate) mod exec;
+mod hooks;
+mod id_map;
+mod intel_rdt;
+mod net_devices;
+mod netlink;
+pub(crate) mod notify;
+pub(crate) mod sockets;
+pub(crate) mod start;
+mod undo;
+
+pub(crate) use undo::Undo;

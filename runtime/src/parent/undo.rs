@@ -1,0 +1,62 @@
+//! Takes back what create acquired, last in first out, unless the container came to be.
+
+use crate::state::{StateDir, StateRoot};
+use crate::sys;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+/// Each field is set when that thing was acquired.
+pub(crate) struct Undo<'a> {
+    root: &'a StateRoot,
+    pub dir: Option<StateDir>,
+    pub cgroup: Option<cgroup::Place>,
+    pub init: Option<OwnedFd>,
+    pub resctrl: Vec<String>,
+}
+
+impl<'a> Undo<'a> {
+    pub(crate) fn new(root: &'a StateRoot, dir: StateDir) -> Undo<'a> {
+        Undo { root, dir: Some(dir), cgroup: None, init: None, resctrl: Vec::new() }
+    }
+
+    pub(crate) fn root(&self) -> &StateRoot {
+        self.root
+    }
+
+    /// The container is: nothing is to be undone any more.
+    pub(crate) fn disarm(mut self) -> (Option<StateDir>, Option<OwnedFd>) {
+        self.cgroup = None;
+        self.resctrl.clear();
+        (self.dir.take(), self.init.take())
+    }
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if let Some(pidfd) = self.init.take() {
+            end(&pidfd);
+        }
+        // A failure here must not hide the one that led here: delete --force has the record to try again.
+        if let Some(place) = self.cgroup.take() {
+            if let Ok(Some(cgroup)) = place.open() {
+                drop(cgroup.kill());
+            }
+            if let Err(error) = place.remove() {
+                log::debug!("undo: {error}");
+                return;
+            }
+        }
+        super::intel_rdt::remove(&self.resctrl);
+        if let Some(dir) = self.dir.take()
+            && let Err(error) = self.root.remove(&dir)
+        {
+            log::debug!("undo: {error}");
+        }
+    }
+}
+
+/// Kills and reaps a child.
+fn end(pidfd: &OwnedFd) {
+    drop(sys::send_signal(pidfd.as_fd(), libc::SIGKILL));
+    drop(rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)));
+}

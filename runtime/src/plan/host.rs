@@ -1,0 +1,69 @@
+//! The facts of the host that plans depend on, each asked at most once and only if somebody needs it.
+
+use crate::error::{Context, Error, Result};
+use rustix::io::Errno;
+use std::cell::OnceCell;
+
+/// This process as the kernel describes it, and the host's cgroups.
+#[derive(Default)]
+pub(crate) struct Host {
+    status: OnceCell<SelfStatus>,
+    cgroups: OnceCell<cgroup::Host>,
+}
+
+/// From /proc/self/status.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SelfStatus {
+    /// Capabilities that a container can be given.
+    pub permitted: u64,
+    /// Signals that are ignored, which execve(2) keeps.
+    pub ignored_signals: u64,
+}
+
+impl Host {
+    pub(crate) fn status(&self) -> Result<SelfStatus> {
+        if let Some(status) = self.status.get() {
+            return Ok(*status);
+        }
+        let mut text = [0u8; 4096];
+        let path = "/proc/self/status";
+        let length = crate::state::read_file(path, &mut text).context(|| format!("read {path}"))?;
+        let status = parse(&String::from_utf8_lossy(&text[..length]))
+            .ok_or_else(|| Error::Sys { what: format!("read {path}"), errno: Errno::INVAL })?;
+        Ok(*self.status.get_or_init(|| status))
+    }
+
+    pub(crate) fn cgroups(&self) -> Result<&cgroup::Host> {
+        if self.cgroups.get().is_none() {
+            let found = cgroup::Host::detect()?;
+            return Ok(self.cgroups.get_or_init(|| found));
+        }
+        self.cgroups.get().ok_or_else(|| Error::Usage("cgroups are not known".to_owned()))
+    }
+
+    /// Whether `path` is the namespace of `kind` that this process is in.
+    pub(crate) fn is_own_namespace(&self, kind: &str, path: &str) -> Result<bool> {
+        let own = format!("/proc/self/ns/{kind}");
+        let id = |path: &str| rustix::fs::stat(path).map(|stat| (stat.st_dev, stat.st_ino));
+        let own = id(&own).context(|| format!("stat {own}"))?;
+        Ok(id(path).is_ok_and(|other| other == own))
+    }
+}
+
+fn parse(text: &str) -> Option<SelfStatus> {
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    };
+    Some(SelfStatus { permitted: field("CapPrm:")?, ignored_signals: field("SigIgn:")? })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn fields_are_hexadecimal() {
+        let text = "Name:\tx\nSigIgn:\t0000000000001000\nSigCgt:\t00\nCapPrm:\t000001ffffffffff\n";
+        let status = super::parse(text).unwrap();
+        assert_eq!((status.ignored_signals, status.permitted), (0x1000, 0x1ff_ffff_ffff));
+    }
+}

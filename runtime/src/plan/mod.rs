@@ -1,0 +1,145 @@
+//! The plan: everything create will do, decided before the first side effect.
+//!
+//! `Plan::new` turns the parsed config.json and the facts of the host into checked values, resolved names, C strings
+//! and ordered steps. Nothing here changes the machine; what the child has to do after clone3 is all in it.
+
+mod capabilities;
+mod checks;
+mod devices;
+mod hooks;
+mod host;
+mod linux;
+mod mounts;
+mod namespaces;
+mod process;
+mod sysctl;
+
+pub(crate) use hooks::{Hook, Hooks, hooks_of};
+pub(crate) use host::Host;
+pub(crate) use linux::{IntelRdt, NetDevice};
+pub(crate) use namespaces::{IdMapping, IdMaps, NAMESPACES, Namespaces};
+pub(crate) use process::{Process, ProcessOptions, memory_policy_words};
+pub(crate) use sysctl::Sysctl;
+
+use crate::config::spec;
+use crate::error::{Result, bad};
+use rootfs::plan::CText;
+use serde::Serialize;
+use std::path::Path;
+
+/// What the command line says beside config.json.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {
+    pub no_pivot: bool,
+    pub no_new_keyring: bool,
+    /// Descriptors from 3 on that the container keeps.
+    pub preserve_fds: u32,
+    pub cgroup_disabled: bool,
+    /// The directory on the host that holds the notify socket made for the container.
+    pub notify: Option<CText>,
+    /// Of LISTEN_FDS: environment entries to add.
+    pub listen_env: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Plan {
+    pub id: String,
+    pub oci_version: String,
+    pub bundle: CText,
+    pub namespaces: Namespaces,
+    pub cgroup: cgroup::Place,
+    #[serde(skip)]
+    pub resources: cgroup::Resources,
+    pub device_rules: Vec<String>,
+    pub root: rootfs::plan::Plan,
+    pub hostname: Option<CText>,
+    pub domainname: Option<CText>,
+    pub sysctl: Vec<Sysctl>,
+    pub net_devices: Vec<NetDevice>,
+    pub intel_rdt: Option<IntelRdt>,
+    pub hooks: Hooks,
+    pub process: Option<Process>,
+    pub preserve_fds: u32,
+    #[serde(skip)]
+    pub annotations: Vec<(String, String)>,
+    /// What the operator should know and nothing stops for.
+    pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// Reads facts of the host through `host`; otherwise pure.
+    pub(crate) fn new(spec: &spec::Spec<'_>, bundle: &Path, id: &str, options: &Options, host: &Host) -> Result<Plan> {
+        checks::run(spec)?;
+        let mut warnings = Vec::new();
+        let namespaces = Namespaces::new(spec, host)?;
+        let linux = spec.linux.as_ref();
+        let cgroups_path = linux.and_then(|linux| linux.cgroups_path.as_deref());
+        let place = if options.cgroup_disabled {
+            cgroup::Place::disabled()
+        } else {
+            host.cgroups()?.place(cgroups_path, id)?
+        };
+        let process_options = ProcessOptions {
+            new_user_namespace: namespaces.ids.is_some() || namespaces.joins_user(),
+            keyring: (!options.no_new_keyring).then(|| format!("_ses.{id}")),
+            extra_env: &options.listen_env,
+            notify: options.notify.is_some(),
+            exec: false,
+        };
+        let process = match &spec.process {
+            Some(process) => Some(Process::new(process, linux, &process_options, host, &mut warnings)?),
+            None => None,
+        };
+        let root = mounts::root(spec, bundle, options, &namespaces, &place, host, &mut warnings)?;
+        let (resources, device_rules) = devices::rules(linux)?;
+        Ok(Plan {
+            id: id.to_owned(),
+            oci_version: spec.oci_version.as_deref().unwrap_or_default().to_owned(),
+            bundle: path_text("--bundle", bundle)?,
+            sysctl: sysctl::plan(linux, &namespaces, host)?,
+            net_devices: linux::net_devices(linux, &namespaces)?,
+            intel_rdt: linux::intel_rdt(linux, id)?,
+            hooks: Hooks::new(spec)?,
+            hostname: spec.hostname.as_deref().map(|name| text("hostname", name)).transpose()?,
+            domainname: spec.domainname.as_deref().map(|name| text("domainname", name)).transpose()?,
+            annotations: spec.annotations.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+            cgroup: place,
+            resources,
+            device_rules,
+            preserve_fds: options.preserve_fds,
+            namespaces,
+            root,
+            process,
+            warnings,
+        })
+    }
+
+    /// The size of the terminal asked for, in rows and columns; zeros if none was.
+    pub(crate) fn terminal(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.terminal)
+    }
+}
+
+/// A C string, or an error that names the property.
+pub(crate) fn text(property: impl std::fmt::Display, value: &str) -> Result<CText> {
+    CText::new(value).ok_or_else(|| bad(property, format_args!("{value:?} contains a NUL byte")))
+}
+
+pub(crate) fn path_text(property: &str, path: &Path) -> Result<CText> {
+    use std::os::unix::ffi::OsStrExt;
+    CText::new(path.as_os_str().as_bytes()).ok_or_else(|| bad(property, "contains a NUL byte"))
+}
+
+/// Lexically cleaned, absolute: `.` and empty components dropped, `..` taken back as far as the root.
+pub(crate) fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}

@@ -1,0 +1,311 @@
+//! `root`, `mounts`, `linux.maskedPaths`, `readonlyPaths`, `rootfsPropagation`: what the rootfs crate will carry out.
+
+use super::{Namespaces, Options, clean, devices, host::Host, path_text, text};
+use crate::config::spec::{self, Spec};
+use crate::error::{Result, bad, unsupported};
+use rootfs::options::{self, Word};
+use rootfs::plan::{
+    Attr, CText, CgroupMount, Enter, Filesystem, Hierarchy, Mount, Parameter, Plan, Propagation, PropagationKind, What,
+};
+use std::path::Path;
+
+pub(crate) fn root(
+    spec: &Spec<'_>,
+    bundle: &Path,
+    options: &Options,
+    namespaces: &Namespaces,
+    place: &cgroup::Place,
+    host: &Host,
+    warnings: &mut Vec<String>,
+) -> Result<Plan> {
+    let path = root_path(spec, bundle)?;
+    let linux = spec.linux.as_ref();
+    let new = namespaces.has_new(libc::CLONE_NEWNS);
+    let own = namespaces.has_own(libc::CLONE_NEWNS);
+    let list = |list: Option<&spec::List<spec::Str<'_>>>| list.is_some_and(|list| !list.is_empty());
+    if !own {
+        let needing = [
+            ("mounts", !spec.mounts.is_empty()),
+            ("linux.maskedPaths", list(linux.map(|linux| &linux.masked_paths))),
+            ("linux.readonlyPaths", list(linux.map(|linux| &linux.readonly_paths))),
+            ("root.readonly", spec.root.as_ref().is_some_and(|root| root.readonly == Some(true))),
+            ("linux.devices", linux.is_some_and(|linux| !linux.devices.is_empty())),
+        ];
+        if let Some((property, _)) = needing.iter().find(|(_, set)| *set) {
+            return Err(bad(property, "needs a mount namespace"));
+        }
+    }
+    let mut mounts = Vec::with_capacity(spec.mounts.len() + 1);
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        mounts.push(one(index, mount, bundle, namespaces, place, host, warnings)?);
+    }
+    if let Some(directory) = &options.notify {
+        mounts.push(notify(directory));
+    }
+    let own_dev = own
+        && !spec.mounts.iter().zip(&mounts).any(|(_, mount)| {
+            mount.destination.to_bytes() == b"/dev" && matches!(mount.what, What::Bind { .. })
+        });
+    let enter = match (new, options.no_pivot) {
+        (false, _) => Enter::Chroot,
+        (true, false) => Enter::Pivot,
+        (true, true) => Enter::Move,
+    };
+    let propagation = propagation(linux, options)?;
+    let userns = namespaces.has_own(libc::CLONE_NEWUSER);
+    Ok(Plan {
+        path,
+        readonly: spec.root.as_ref().is_some_and(|root| root.readonly == Some(true)),
+        propagation,
+        enter,
+        userns,
+        mounts,
+        devices: if own_dev { devices::nodes(linux)? } else { devices::asked(linux)? },
+        own_dev,
+        masked_paths: paths("linux.maskedPaths", linux.map(|linux| &linux.masked_paths))?,
+        readonly_paths: paths("linux.readonlyPaths", linux.map(|linux| &linux.readonly_paths))?,
+    })
+}
+
+/// The directory must be there, and reached through no link, or it is not clear whose it is.
+fn root_path(spec: &Spec<'_>, bundle: &Path) -> Result<CText> {
+    let given = spec.root.as_ref().and_then(|root| root.path.as_deref()).unwrap_or_default();
+    let path = bundle.join(given);
+    let problem = |what: &str| bad("root.path", format_args!("{given:?}: {what}"));
+    let real = path.canonicalize().map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => problem(&format!("no such file or directory: {}", path.display())),
+        _ => problem(&error.to_string()),
+    })?;
+    let last_is_link = path.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
+    if last_is_link {
+        return Err(problem("is a symbolic link"));
+    }
+    if !real.is_dir() {
+        return Err(problem("is no directory"));
+    }
+    if real == Path::new("/") {
+        return Err(problem("is the host's root"));
+    }
+    path_text("root.path", &real)
+}
+
+fn propagation(linux: Option<&spec::Linux<'_>>, options: &Options) -> Result<Propagation> {
+    let word = linux.and_then(|linux| linux.rootfs_propagation.as_deref()).filter(|word| !word.is_empty());
+    let Some(word) = word else { return Ok(Propagation { kind: PropagationKind::Slave, recursive: true }) };
+    let Some(Word::Propagation(kind, recursive)) = options::lookup(word) else {
+        return Err(bad("linux.rootfsPropagation", format_args!("{word:?} is no propagation")));
+    };
+    if options.no_pivot && kind == PropagationKind::Private {
+        return Err(bad("linux.rootfsPropagation", format_args!("{word:?} cannot be had with --no-pivot")));
+    }
+    Ok(Propagation { kind, recursive })
+}
+
+fn paths(property: &str, list: Option<&spec::List<spec::Str<'_>>>) -> Result<Vec<CText>> {
+    let mut result: Vec<CText> = Vec::new();
+    for (index, path) in list.into_iter().flat_map(|list| list.iter()).enumerate() {
+        let property = format_args!("{property}[{index}]");
+        if !path.starts_with('/') {
+            return Err(bad(property, format_args!("{:?} is not absolute", &**path)));
+        }
+        let path = text(property, path)?;
+        if !result.contains(&path) {
+            result.push(path);
+        }
+    }
+    Ok(result)
+}
+
+/// The words of one mount.
+#[derive(Default)]
+struct Words {
+    attr: Attr,
+    /// A word that mount(2) would take as a flag: binds then set all flags.
+    flags_given: bool,
+    recursive: Option<Attr>,
+    bind: Option<bool>,
+    remount: bool,
+    propagation: Vec<Propagation>,
+    parameters: Vec<Parameter>,
+    legacy: u64,
+}
+
+fn one(
+    index: usize,
+    mount: &spec::Mount<'_>,
+    bundle: &Path,
+    namespaces: &Namespaces,
+    place: &cgroup::Place,
+    host: &Host,
+    warnings: &mut Vec<String>,
+) -> Result<Mount> {
+    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+        return Err(unsupported(format_args!("mounts[{index}].uidMappings")));
+    }
+    let kind = mount.kind.as_deref().unwrap_or_default();
+    let mut words = parse(index, mount)?;
+    if words.bind.is_none() && !words.remount {
+        words.bind = match kind {
+            "bind" => Some(false),
+            "rbind" => Some(true),
+            _ => None,
+        };
+    }
+    let destination = destination(index, mount, kind, words.bind.is_some(), warnings)?;
+    let property = format!("mounts[{index}]");
+    let what = match words.bind {
+        Some(recursive) if !words.remount => bind(&property, mount, bundle, recursive, &words)?,
+        _ if words.remount => What::Remount(filesystem(&property, kind, mount, &mut words)?),
+        _ if kind.is_empty() => return Err(bad(format_args!("{property}.type"), "missing")),
+        _ if kind == "cgroup" || kind == "cgroup2" => What::Cgroup(cgroups(namespaces, place, host)?),
+        _ => What::Filesystem(filesystem(&property, kind, mount, &mut words)?),
+    };
+    let attr = match &what {
+        What::Bind { .. } => words.flags_given.then(|| words.attr.exactly()),
+        _ => Some(words.attr),
+    };
+    Ok(Mount { destination, what, attr, recursive: words.recursive, propagation: words.propagation })
+}
+
+fn parse(index: usize, mount: &spec::Mount<'_>) -> Result<Words> {
+    let mut words = Words::default();
+    for (at, word) in mount.options.iter().enumerate() {
+        let property = || format!("mounts[{index}].options[{at}] {:?}", &**word);
+        let mut flag = true;
+        match options::lookup(word) {
+            Some(Word::Nothing) => {}
+            Some(Word::Set(bits)) => words.attr.set(bits),
+            Some(Word::Clear(bits)) => words.attr.clear(bits),
+            Some(Word::Super(name, on)) => {
+                words.parameters.retain(|parameter| parameter.name.to_bytes() != name.as_bytes());
+                if on {
+                    words.parameters.push(Parameter { name: text(property(), name)?, value: None });
+                }
+            }
+            Some(Word::Legacy(bits, on)) => words.legacy = if on { words.legacy | bits } else { words.legacy & !bits },
+            other => {
+                flag = false;
+                match other {
+                    Some(Word::SetBelow(bits)) => words.recursive.get_or_insert_default().set(bits),
+                    Some(Word::ClearBelow(bits)) => words.recursive.get_or_insert_default().clear(bits),
+                    Some(Word::Bind(recursive)) => words.bind = Some(recursive || words.bind == Some(true)),
+                    Some(Word::Remount) => words.remount = true,
+                    Some(Word::Propagation(kind, recursive)) => words.propagation.push(Propagation { kind, recursive }),
+                    Some(Word::Unsupported) => return Err(unsupported(property())),
+                    _ => words.parameters.push(parameter(&property(), word)?),
+                }
+            }
+        }
+        words.flags_given |= flag;
+    }
+    Ok(words)
+}
+
+fn parameter(property: &str, word: &str) -> Result<Parameter> {
+    let (name, value) = match word.split_once('=') {
+        Some((name, value)) => (name, Some(text(property, value)?)),
+        None => (word, None),
+    };
+    if name.is_empty() {
+        return Err(bad(property, "is empty"));
+    }
+    Ok(Parameter { name: text(property, name)?, value })
+}
+
+fn destination(
+    index: usize,
+    mount: &spec::Mount<'_>,
+    kind: &str,
+    is_bind: bool,
+    warnings: &mut Vec<String>,
+) -> Result<CText> {
+    let property = format!("mounts[{index}].destination");
+    let given = mount.destination.as_deref().unwrap_or_default();
+    if given.is_empty() {
+        return Err(bad(property, "missing or empty"));
+    }
+    if !given.starts_with('/') {
+        warnings.push(format!("{property}: {given:?} is not absolute and is taken from / (deprecated)"));
+    }
+    let path = clean(given);
+    if path == "/" {
+        return Err(bad(property, format_args!("{given:?} is the root itself")));
+    }
+    if path == "/proc" && kind != "proc" && !is_bind {
+        return Err(bad(property, format_args!("{given:?}: only a proc file system may be mounted on /proc")));
+    }
+    if path.starts_with("/proc/") && !rootfs::may_cover(path.as_bytes()) {
+        return Err(bad(property, format_args!("{given:?} cannot be mounted because it is inside /proc")));
+    }
+    text(property, &path)
+}
+
+fn bind(property: &str, mount: &spec::Mount<'_>, bundle: &Path, recursive: bool, words: &Words) -> Result<What> {
+    let source = mount.source.as_deref().unwrap_or_default();
+    if source.is_empty() {
+        return Err(bad(format_args!("{property}.source"), "a bind mount needs a source"));
+    }
+    // Flags of the superblock mean nothing for a bind, as with mount(2).
+    let data = |p: &&Parameter| p.value.is_some() || !matches!(p.name.to_bytes(), b"sync" | b"dirsync" | b"lazytime" | b"mand");
+    if let Some(parameter) = words.parameters.iter().find(data) {
+        let problem = format_args!("a bind mount takes no option {:?} of a file system", parameter.name);
+        return Err(bad(format_args!("{property}.options"), problem));
+    }
+    let source = path_text(&format!("{property}.source"), &bundle.join(source))?;
+    Ok(What::Bind { source, recursive })
+}
+
+fn filesystem(property: &str, kind: &str, mount: &spec::Mount<'_>, words: &mut Words) -> Result<Filesystem> {
+    let source = mount.source.as_deref().filter(|source| !source.is_empty());
+    Ok(Filesystem {
+        kind: text(format_args!("{property}.type"), kind)?,
+        source: source.map(|source| text(format_args!("{property}.source"), source)).transpose()?,
+        parameters: std::mem::take(&mut words.parameters),
+        legacy_flags: words.legacy,
+    })
+}
+
+fn cgroups(namespaces: &Namespaces, place: &cgroup::Place, host: &Host) -> Result<CgroupMount> {
+    let host = host.cgroups()?;
+    let path = |path: Option<std::path::PathBuf>| path.map(|path| path_text("linux.cgroupsPath", &path)).transpose();
+    if host.mode() == cgroup::Mode::V2 {
+        return Ok(CgroupMount::Unified { fallback: path(place.unified_path())? });
+    }
+    let mut hierarchies = Vec::new();
+    let mut aliases = Vec::new();
+    for hierarchy in host.hierarchies() {
+        let Some(source) = path(place.path_in(hierarchy))? else { continue };
+        let data = hierarchy.mount_data();
+        let parameters = data.split(',').map(|word| parameter("cgroup", word)).collect::<Result<_>>()?;
+        let name = text("cgroup", hierarchy.name())?;
+        let filesystem =
+            Filesystem { kind: text("cgroup", "cgroup")?, source: Some(text("cgroup", "cgroup")?), parameters, legacy_flags: 0 };
+        for alias in hierarchy.aliases() {
+            aliases.push((text("cgroup", alias)?, name.clone()));
+        }
+        hierarchies.push(Hierarchy { name, filesystem, source });
+    }
+    if let (Some(_), Some(source)) = (host.unified(), path(place.unified_path())?) {
+        let filesystem =
+            Filesystem { kind: text("cgroup", "cgroup2")?, source: Some(text("cgroup", "cgroup")?), ..Filesystem::default() };
+        hierarchies.push(Hierarchy { name: text("cgroup", "unified")?, filesystem, source });
+    }
+    Ok(CgroupMount::Hierarchies { hierarchies, aliases, fresh: namespaces.has_new(libc::CLONE_NEWCGROUP) })
+}
+
+/// Where a service's readiness socket is bound, and its name in the container's environment.
+pub(crate) const NOTIFY_DIR: &str = "/run/notify";
+
+fn notify(directory: &CText) -> Mount {
+    let mut attr = Attr::default();
+    for bits in [options::RDONLY, options::NOSUID, options::NODEV, options::NOEXEC] {
+        attr.set(bits);
+    }
+    Mount {
+        destination: CText::new(NOTIFY_DIR).unwrap_or_default(),
+        what: What::Bind { source: directory.clone(), recursive: false },
+        attr: Some(attr.exactly()),
+        recursive: None,
+        propagation: Vec::new(),
+    }
+}

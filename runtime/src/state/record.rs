@@ -1,0 +1,59 @@
+//! `state.json`: what later commands need to know of a container.
+
+use crate::config::spec::{Map, Str};
+use serde::{Deserialize, Serialize};
+
+/// The name of the start socket: while the container is being created, and when it waits for start.
+pub(crate) struct SocketName;
+
+impl SocketName {
+    pub(crate) const CREATING: &'static str = "start.sock.new";
+    pub(crate) const CREATED: &'static str = "start.sock";
+}
+
+/// Written before anything is acquired, and again with the init process as soon as that exists.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Record<'a> {
+    /// Of this format.
+    pub version: u32,
+    #[serde(borrow)]
+    pub oci_version: Str<'a>,
+    #[serde(borrow)]
+    pub id: Str<'a>,
+    #[serde(borrow)]
+    pub bundle: Str<'a>,
+    #[serde(borrow)]
+    pub rootfs: Str<'a>,
+    /// RFC 3339.
+    #[serde(borrow)]
+    pub created: Str<'a>,
+    #[serde(borrow)]
+    pub boot_id: Str<'a>,
+    /// Who created it: the effective uid.
+    pub owner: u32,
+    pub cgroup: cgroup::Place,
+    /// In proa's pid namespace; with its start time in clock ticks since boot.
+    pub init: Option<Init>,
+    /// Else killing the init does not end its companions.
+    pub own_pid_namespace: bool,
+    /// Which kinds of hook later commands have to run.
+    pub poststart: bool,
+    pub poststop: bool,
+    /// The control and monitoring groups of resctrl that delete removes.
+    #[serde(default)]
+    pub resctrl: Vec<String>,
+    #[serde(borrow)]
+    pub annotations: Map<'a, Str<'a>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Init {
+    pub pid: i32,
+    pub start_time: u64,
+}
+
+impl Record<'_> {
+    pub(crate) const VERSION: u32 = 1;
+}

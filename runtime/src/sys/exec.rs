@@ -1,0 +1,129 @@
+//! The last steps of a process before it is another program: arrays of strings, closing descriptors, execve(2).
+
+use super::{answer, last_errno};
+use rustix::io::{Errno, Result};
+use rootfs::plan::CText;
+use std::ffi::CStr;
+
+/// The argv or environ of execve(2): strings with an array of pointers to them, made before the clone.
+#[derive(Debug)]
+pub(crate) struct StringArray {
+    strings: Vec<CText>,
+    pointers: Vec<*const libc::c_char>,
+}
+
+impl StringArray {
+    /// Has room for one more string.
+    pub(crate) fn new(strings: Vec<CText>) -> StringArray {
+        let mut pointers: Vec<_> = Vec::with_capacity(strings.len() + 2);
+        pointers.extend(strings.iter().map(|text| text.as_ptr()));
+        pointers.extend([std::ptr::null(), std::ptr::null()]);
+        StringArray { strings, pointers }
+    }
+
+    pub(crate) fn strings(&self) -> &[CText] {
+        &self.strings
+    }
+
+    /// Executes `path` with these arguments and, in the environment, one more string. Returns only on failure.
+    pub(crate) fn exec(&self, path: &CStr, environment: &mut StringArray, extra: Option<&CStr>) -> Errno {
+        let spare = environment.strings.len();
+        environment.pointers[spare] = extra.map_or(std::ptr::null(), CStr::as_ptr);
+        execve(path, self, environment)
+    }
+}
+
+impl serde::Serialize for StringArray {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        s.collect_seq(&self.strings)
+    }
+}
+
+/// execve(2); returns only on failure.
+pub(crate) fn execve(path: &CStr, args: &StringArray, environment: &StringArray) -> Errno {
+    // SAFETY: both arrays end in NULL and point to strings that the arrays own, or that outlive the call.
+    unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), environment.pointers.as_ptr()) };
+    last_errno()
+}
+
+/// Marks every descriptor from `first` on to be closed by execve(2). close_range(2) is Linux 5.9, the flag 5.11.
+pub(crate) fn close_range_cloexec(first: u32) -> Result<()> {
+    let flags = libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: only integers are passed, and the flag closes nothing before execve.
+    match answer(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) }) {
+        Ok(_) => Ok(()),
+        Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => each_descriptor(first, |fd| {
+            // SAFETY: only a flag of the descriptor changes; one that is not open is an error that does no harm.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Closes what the caller left open from `first` on. Only for the beginning of the program, before anything of its
+/// own is open.
+pub(crate) fn close_range_now(first: u32) -> Result<()> {
+    // SAFETY: nothing in this process owns a descriptor yet.
+    match answer(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }) {
+        Ok(_) => Ok(()),
+        Err(Errno::NOSYS | Errno::PERM) => each_descriptor(first, |fd| {
+            // SAFETY: nothing in this process owns a descriptor yet; the directory being read is closed last, by its
+            // owner, since it is skipped.
+            unsafe { libc::close(fd) };
+        }),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Calls `with` for each number that can be open. Needs no /proc: the container's cannot be trusted, and the host's is
+/// gone by then.
+fn each_descriptor(first: u32, with: impl Fn(i32)) -> Result<()> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let top = limit.maximum.or(limit.current).unwrap_or(1 << 20).min(1 << 20);
+    for fd in i64::from(first)..top as i64 {
+        with(fd as i32);
+    }
+    Ok(())
+}
+
+/// _exit(2): no destructor, no buffer, nothing that belongs to the parent is touched.
+pub(crate) fn exit_now(status: i32) -> ! {
+    // SAFETY: does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Takes over a descriptor that another process put into the table shared with it (CLONE_FILES), and told us the number
+/// of.
+pub(crate) fn adopt_descriptor(number: i32) -> rustix::fd::OwnedFd {
+    use rustix::fd::FromRawFd;
+    // SAFETY: the process that opened it gave up its ownership when it sent the number.
+    unsafe { rustix::fd::OwnedFd::from_raw_fd(number) }
+}
+
+/// In a new process: closes copies of descriptors whose owners live on in the parent's memory only.
+pub(crate) fn close_inherited(numbers: &[i32]) {
+    for number in numbers {
+        // SAFETY: the owners of these numbers are never used or dropped in this process, which ends by execve or _exit.
+        unsafe { libc::close(*number) };
+    }
+}
+
+/// Whether a descriptor of this number is open.
+pub(crate) fn is_open(number: i32) -> bool {
+    // SAFETY: only a flag is read.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+}
+
+/// A caller may have closed them; what is opened next would then be a standard stream.
+pub(crate) fn open_standard_streams() {
+    let entry = |fd| libc::pollfd { fd, events: 0, revents: 0 };
+    let mut streams = [entry(0), entry(1), entry(2)];
+    // SAFETY: the kernel reads and writes three structs.
+    unsafe { libc::poll(streams.as_mut_ptr(), 3, 0) };
+    for stream in streams.iter().filter(|stream| stream.revents & libc::POLLNVAL != 0) {
+        // SAFETY: the path is a constant. The lowest free number is this one, since those below are open; it stays open
+        // for the life of the process.
+        unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+        debug_assert!(is_open(stream.fd));
+    }
+}

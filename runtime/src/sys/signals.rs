@@ -1,0 +1,69 @@
+//! Signals: what a container must not inherit, and reading them as data.
+
+use super::{answer, last_errno};
+use rustix::fd::{FromRawFd, OwnedFd};
+use rustix::io::Result;
+
+/// Signals as the kernel counts them: bit n-1 is signal n.
+pub(crate) fn set_signal_mask(mask: u64) -> Result<()> {
+    // SAFETY: the kernel reads one word and writes none.
+    answer(unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, std::ptr::null::<u64>(), 8)
+    })
+    .map(drop)
+}
+
+/// Gives each signal of `ignored` its default action back.
+pub(crate) fn reset_ignored_signals(ignored: u64) -> Result<()> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct Action {
+        handler: usize,
+        flags: u64,
+        restorer: usize,
+        mask: u64,
+    }
+    let default = Action::default();
+    for signal in (1..=64u32).filter(|n| ignored & (1 << (n - 1)) != 0) {
+        // SAFETY: SIG_DFL needs no restorer; the kernel reads one struct and writes none.
+        answer(unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, std::ptr::null::<u64>(), 8)
+        })?;
+    }
+    Ok(())
+}
+
+/// Blocks every signal and makes a descriptor to read them from, signalfd(2).
+pub(crate) fn signal_descriptor() -> Result<OwnedFd> {
+    set_signal_mask(u64::MAX)?;
+    let mask = u64::MAX;
+    let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+    // SAFETY: the kernel reads one word of 8 bytes.
+    let fd = answer(unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const mask, 8, flags) })?;
+    // SAFETY: the kernel made this descriptor for us just now.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// The next pending signal's number, if there is one.
+pub(crate) fn read_signal(fd: &OwnedFd) -> Option<i32> {
+    let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
+    let length = rustix::io::read(fd, &mut info).ok()?;
+    if length < info.len() {
+        return None;
+    }
+    Some(i32::from_ne_bytes([info[0], info[1], info[2], info[3]]))
+}
+
+/// pidfd_send_signal(2), any signal number.
+pub(crate) fn send_signal(pidfd: rustix::fd::BorrowedFd<'_>, signal: i32) -> Result<()> {
+    use rustix::fd::AsRawFd;
+    let none = std::ptr::null::<u8>();
+    // SAFETY: no siginfo is passed.
+    answer(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) }).map(drop)
+}
+
+/// kill(2), for kernels that refuse pidfds and for process groups.
+pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
+    // SAFETY: only integers are passed.
+    if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(last_errno()) }
+}
