@@ -155,7 +155,7 @@ impl Root<'_> {
         if later {
             self.read_only_later.push(item.at("keep", rustix::io::fcntl_dupfd_cloexec(&mounted, 3))?);
         }
-        if proc && self.procfs.is_none() && filesystem.parameters.is_empty() {
+        if proc && self.plan.keep_procfs && self.procfs.is_none() && filesystem.parameters.is_empty() {
             self.procfs = Some(item.at("keep", rustix::io::fcntl_dupfd_cloexec(&mounted, 3))?);
         }
         Ok(mounted)
@@ -165,19 +165,13 @@ impl Root<'_> {
     /// (CVE-2019-19921, CVE-2023-27561).
     fn real_directory(&self, item: Item, destination: &CStr) -> Result<OwnedFd> {
         let what = "must be mounted on ordinary directory";
-        match self.dir.resolve_without_links(destination) {
-            Ok(fd) => {
-                let stat = item.at("open", fstat(&fd))?;
-                match FileType::from_raw_mode(stat.st_mode) {
-                    FileType::Directory => Ok(fd),
-                    _ => item.fail(what, Errno::NOTDIR),
-                }
-            }
-            Err(Errno::LOOP) => item.fail(what, Errno::LOOP),
+        match self.dir.resolve_real_directory(destination) {
+            Ok(fd) => Ok(fd),
+            Err(errno @ (Errno::LOOP | Errno::NOTDIR)) => item.fail(what, errno),
             Err(Errno::NOENT) => {
                 item.at("create", self.dir.resolve_or_create(destination, Missing::Directory))?;
-                match self.dir.resolve_without_links(destination) {
-                    Err(Errno::LOOP) => item.fail(what, Errno::LOOP),
+                match self.dir.resolve_real_directory(destination) {
+                    Err(errno @ (Errno::LOOP | Errno::NOTDIR)) => item.fail(what, errno),
                     opened => item.at("open", opened),
                 }
             }
@@ -200,6 +194,9 @@ impl Root<'_> {
         match self.dir.resolve_without_links(destination) {
             Ok(fd) => Ok(fd),
             Err(Errno::LOOP | Errno::NOENT | Errno::NOTDIR) => {
+                if let Ok(fd) = self.dir.make_last(destination, missing) {
+                    return Ok(fd);
+                }
                 let fd = item.at("create mount point", self.dir.resolve_or_create(destination, missing))?;
                 if is_procfs(fd.as_fd()) && !may_cover(destination.to_bytes()) && !source_is_procfs() {
                     return item.fail("a link leads into a proc file system", Errno::PERM);

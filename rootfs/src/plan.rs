@@ -57,6 +57,8 @@ pub struct Plan {
     pub enter: Enter,
     /// A user namespace is in force: device nodes are bound from the host instead of made.
     pub userns: bool,
+    /// Keep a descriptor of the proc file system that is mounted, to write to it later.
+    pub keep_procfs: bool,
     /// In the order to mount them.
     pub mounts: Vec<Mount>,
     /// Nodes that must exist, the default ones included.

@@ -3,7 +3,7 @@
 //! openat2(2) does it in one call; where that is missing, pathrs walks component by component.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat};
 use rustix::io::{Errno, Result};
 use std::cell::Cell;
 use std::ffi::{CStr, CString, OsStr};
@@ -42,6 +42,23 @@ impl Dir {
         self.open(path, OFlags::PATH, ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS)
     }
 
+    /// A directory that no link leads to; ENOTDIR if it is something else.
+    pub(crate) fn resolve_real_directory(&self, path: &CStr) -> Result<OwnedFd> {
+        self.open(path, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS)
+    }
+
+    /// Makes the last component of a path whose parent is there and reached through no link. Any error means that this
+    /// was not so simple.
+    pub(crate) fn make_last(&self, path: &CStr, missing: Missing) -> Result<OwnedFd> {
+        let bytes = path.to_bytes();
+        let at = bytes.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+        let parent = CString::new(if at == 0 { b"/" } else { &bytes[..at] }).map_err(|_| Errno::INVAL)?;
+        let name = CString::new(&bytes[(at + 1).min(bytes.len())..]).map_err(|_| Errno::INVAL)?;
+        let dir = self.resolve_real_directory(&parent)?;
+        make(dir.as_fd(), &name, missing == Missing::File)?;
+        self.resolve_without_links(path)
+    }
+
     fn open(&self, path: &CStr, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd> {
         if self.openat2.get() {
             for _ in 0..MAX_TRIES {
@@ -55,7 +72,13 @@ impl Dir {
                 }
             }
         }
-        self.walk(path, resolve.contains(ResolveFlags::NO_SYMLINKS))
+        let found = self.walk(path, resolve.contains(ResolveFlags::NO_SYMLINKS))?;
+        if flags.contains(OFlags::DIRECTORY)
+            && FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) != FileType::Directory
+        {
+            return Err(Errno::NOTDIR);
+        }
+        Ok(found)
     }
 
     /// Without openat2.

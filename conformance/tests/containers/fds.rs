@@ -139,7 +139,9 @@ fn preserve_fds_that_are_not_open(t: &Test<'_>) -> Done {
     if !t.is(Kind::Runc) {
         t.assert_clean_failure(&output); // runc leaves an empty state directory
     }
-    t.create_call(&bundle, &t.id()).options(&["--preserve-fds", "-1"]).output().fails();
+    if t.is_proa() {
+        t.create_call(&bundle, &t.id()).options(&["--preserve-fds", "-1"]).output().fails();
+    }
     let output = t.create_call(&bundle, &t.id()).options(&["--preserve-fds", "x"]).output().fails();
     assert!(!output.stderr().is_empty());
     Ok(())

@@ -10,12 +10,17 @@
 
 mod cli;
 mod commands;
+mod devices;
 mod errors;
 mod exec;
 mod fds;
 mod lifecycle;
+mod mount_options;
+mod mounts;
+mod paths;
 mod privileges;
 mod process;
+mod root;
 mod terminal;
 
 use std::cell::RefCell;
@@ -56,6 +61,11 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("process", process::CASES),
     ("fds", fds::CASES),
     ("terminal", terminal::CASES),
+    ("mounts", mounts::CASES),
+    ("mount_options", mount_options::CASES),
+    ("root", root::CASES),
+    ("devices", devices::CASES),
+    ("paths", paths::CASES),
     ("privileges", privileges::CASES),
 ];
 

@@ -49,10 +49,12 @@ pub(crate) fn delete(root: &StateRoot, dir: &StateDir, force: bool) -> Result<()
 /// Ends what is left and removes cgroup, resctrl groups and state, then runs poststop hooks. Can be repeated from
 /// anywhere in between.
 pub(crate) fn destroy(root: &StateRoot, dir: &StateDir, record: &Record<'_>) -> Result<()> {
-    if let Some(cgroup) = record.cgroup.open()? {
-        if !record.cgroup.is_disabled() && !cgroup.procs()?.is_empty() {
-            cgroup.kill()?;
-        }
+    // With a pid namespace of its own nothing outlives the init.
+    if !record.own_pid_namespace {
+        end_companions(record)?;
+    }
+    if record.cgroup.remove().is_err() {
+        end_companions(record)?;
         record.cgroup.remove()?;
     }
     intel_rdt::remove(&record.resctrl);
@@ -65,4 +67,11 @@ pub(crate) fn destroy(root: &StateRoot, dir: &StateDir, record: &Record<'_>) -> 
         hooks::run_all("poststop", &list.unwrap_or_default(), &start::document(record), "stopped", 0);
     }
     Ok(())
+}
+
+fn end_companions(record: &Record<'_>) -> Result<()> {
+    match record.cgroup.open()? {
+        Some(cgroup) if !record.cgroup.is_disabled() && !cgroup.procs()?.is_empty() => Ok(cgroup.kill()?),
+        _ => Ok(()),
+    }
 }

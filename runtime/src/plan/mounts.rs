@@ -2,12 +2,14 @@
 
 use super::{Namespaces, Options, clean, devices, host::Host, path_text, text};
 use crate::config::spec::{self, Spec};
-use crate::error::{Result, bad, unsupported};
+use crate::error::{Context, Result, bad, unsupported};
 use rootfs::options::{self, Word};
 use rootfs::plan::{
     Attr, CText, CgroupMount, Enter, Filesystem, Hierarchy, Mount, Parameter, Plan, Propagation, PropagationKind, What,
 };
-use std::path::Path;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
+use std::path::{Path, PathBuf};
 
 pub(crate) fn root(
     spec: &Spec<'_>,
@@ -59,6 +61,7 @@ pub(crate) fn root(
         propagation,
         enter,
         userns,
+        keep_procfs: linux.is_some_and(|linux| !linux.sysctl.is_empty()),
         mounts,
         devices: if own_dev { devices::nodes(linux)? } else { devices::asked(linux)? },
         own_dev,
@@ -67,26 +70,43 @@ pub(crate) fn root(
     })
 }
 
-/// The directory must be there, and reached through no link, or it is not clear whose it is.
+/// The directory must be there, and no part of `root.path` may be a link, or it is not clear whose it is. Links on the
+/// way to the bundle are the operator's.
 fn root_path(spec: &Spec<'_>, bundle: &Path) -> Result<CText> {
     let given = spec.root.as_ref().and_then(|root| root.path.as_deref()).unwrap_or_default();
-    let path = bundle.join(given);
     let problem = |what: &str| bad("root.path", format_args!("{given:?}: {what}"));
-    let real = path.canonicalize().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => problem(&format!("no such file or directory: {}", path.display())),
-        _ => problem(&error.to_string()),
-    })?;
-    let last_is_link = path.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
-    if last_is_link {
-        return Err(problem("is a symbolic link"));
+    let mut path = PathBuf::from(clean_path(&bundle.join(given)));
+    let mut found = directory_without_links(&path);
+    if matches!(found, Err(Errno::LOOP)) && !given.starts_with('/') {
+        let real = bundle.canonicalize().context(|| format!("--bundle {bundle:?}"))?;
+        path = PathBuf::from(clean_path(&real.join(given)));
+        found = directory_without_links(&path);
     }
-    if !real.is_dir() {
-        return Err(problem("is no directory"));
+    match found {
+        Ok(()) if path == Path::new("/") => Err(problem("is the host's root")),
+        Ok(()) => path_text("root.path", &path),
+        Err(Errno::LOOP) => Err(problem("has a symbolic link in it")),
+        Err(Errno::NOTDIR) => Err(problem("is no directory")),
+        Err(errno) => Err(problem(&format!("{}: {}", crate::error::text(errno), path.display()))),
     }
-    if real == Path::new("/") {
-        return Err(problem("is the host's root"));
+}
+
+fn clean_path(path: &Path) -> String {
+    clean(&path.to_string_lossy())
+}
+
+fn directory_without_links(path: &Path) -> rustix::io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        // Without openat2 the same answer takes a walk.
+        Err(Errno::NOSYS | Errno::PERM) => match path.canonicalize() {
+            Ok(real) if real != path => Err(Errno::LOOP),
+            Ok(real) if !real.is_dir() => Err(Errno::NOTDIR),
+            Ok(_) => Ok(()),
+            Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        },
+        opened => opened.map(drop),
     }
-    path_text("root.path", &real)
 }
 
 fn propagation(linux: Option<&spec::Linux<'_>>, options: &Options) -> Result<Propagation> {

@@ -21,6 +21,7 @@ pub(crate) fn seal(args: &[&CStr]) -> Result<()> {
         return Ok(());
     }
     let copy = match read_only_mount() {
+        Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) if sealed_copy_runs()? => return Ok(()),
         Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => sealed_copy(),
         copy => copy,
     }?;
@@ -46,10 +47,11 @@ pub(crate) fn seal(args: &[&CStr]) -> Result<()> {
 
 /// On a read-only mount nothing can be opened for writing, and a container's processes cannot change that mount.
 fn sealed() -> Result<bool> {
-    if statvfs(SELF)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        return Ok(true);
-    }
-    // A memfd is on no mount that could be read-only; its seals speak for it.
+    Ok(statvfs(SELF)?.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+/// A memfd is on no mount that could be read-only; its seals speak for it.
+fn sealed_copy_runs() -> Result<bool> {
     if rustix::fs::readlinkat(CWD, SELF, Vec::new())?.as_bytes().starts_with(b"/memfd:proa") {
         let me = openat(CWD, SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         return Ok(rustix::fs::fcntl_get_seals(&me).is_ok_and(|seals| seals.contains(SealFlags::WRITE)));

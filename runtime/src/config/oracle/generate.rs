@@ -25,9 +25,9 @@ pub(super) fn document() -> BoxedStrategy<Value> {
     of(&CONFIG)
 }
 
-/// A document in which up to three values were replaced by ones of a wrong kind.
+/// A document in which one or two values were replaced by ones of a wrong kind.
 pub(super) fn damaged() -> impl Strategy<Value = Value> {
-    let damage = prop::collection::vec((any::<Index>(), wrong()), 1..=3);
+    let damage = prop::collection::vec((any::<Index>(), wrong()), 1..=2);
     (document(), damage).prop_map(|(mut document, damage)| {
         for (index, wrong) in damage {
             replace(&mut document, index, wrong);
@@ -48,7 +48,11 @@ fn of(shape: &'static Shape) -> BoxedStrategy<Value> {
             let known = prop::sample::select(words.as_slice());
             let other = (prop::sample::select(words.as_slice()), any::<bool>());
             let respelt = other.prop_map(|(word, cut)| {
-                if cut { word.split_once('_').map_or(String::new(), |(_, end)| end.to_owned()) } else { word.to_lowercase() }
+                if cut {
+                    word.split_once('_').map_or(String::new(), |(_, end)| end.to_owned())
+                } else {
+                    word.to_lowercase()
+                }
             });
             prop_oneof![40 => known, 1 => respelt, 1 => any_text()].prop_map(Value::String).boxed()
         }
@@ -88,7 +92,8 @@ fn foreign_name(fields: &'static [Field]) -> impl Strategy<Value = String> {
 }
 
 fn integer(min: i128, max: i128) -> BoxedStrategy<Value> {
-    let edges: Vec<i128> = [min, min + 1, -1, 0, 1, 7, max - 1, max].into_iter().filter(|n| *n >= min && *n <= max).collect();
+    let edges: Vec<i128> =
+        [min, min + 1, -1, 0, 1, 7, max - 1, max].into_iter().filter(|n| *n >= min && *n <= max).collect();
     let inside = (0..=u64::MAX).prop_map(move |n| min + i128::from(n) % (max - min + 1));
     prop_oneof![prop::sample::select(edges), inside].prop_map(number).boxed()
 }
@@ -116,9 +121,28 @@ fn any_json() -> impl Strategy<Value = Value> {
 /// Values that are of the wrong kind in most places.
 fn wrong() -> impl Strategy<Value = Value> {
     let few = [
-        json!(null), json!(true), json!(-1), json!(1.5), json!(0.0), json!(65536), json!(4294967296_u64), json!(-2147483649_i64),
-        json!(9223372036854775808_u64), json!(1e20), json!(""), json!("x"), json!("7"), json!([]), json!({}), json!([null]),
-        json!(["x"]), json!([1, 2, 3]), json!({"x": null}), json!({"": 1}), json!([[]]), json!([{}]),
+        json!(null),
+        json!(true),
+        json!(-1),
+        json!(1.5),
+        json!(0.0),
+        json!(65536),
+        json!(4294967296_u64),
+        json!(-2147483649_i64),
+        json!(9223372036854775808_u64),
+        json!(1e20),
+        json!(""),
+        json!("x"),
+        json!("7"),
+        json!([]),
+        json!({}),
+        json!([null]),
+        json!(["x"]),
+        json!([1, 2, 3]),
+        json!({"x": null}),
+        json!({"": 1}),
+        json!([[]]),
+        json!([{}]),
     ];
     prop::sample::select(few.to_vec())
 }

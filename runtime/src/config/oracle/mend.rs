@@ -13,8 +13,8 @@ const DIFFERENCES: [Mend; 9] = [
     arrays_for_objects,
     absent,
     capability_names,
-    scheduler_flags,
     unknown_words,
+    scheduler_flags,
     cpu_lists,
     hugepage_limits,
     argument_indices,
@@ -98,11 +98,7 @@ pub(super) const NEEDED: &[Needs] = &[
     (&["linux.resources.network.priorities[]"], &[("name", "\"\""), ("priority", "0")], Invents),
     (&["linux.seccomp"], &[("defaultAction", "\"SCMP_ACT_KILL\"")], Refuses),
     (&["linux.seccomp.syscalls[]"], &[("names", "[]"), ("action", "\"SCMP_ACT_KILL\"")], Refuses),
-    (
-        &["linux.seccomp.syscalls[].args[]"],
-        &[("index", "0"), ("value", "0"), ("op", "\"SCMP_CMP_NE\"")],
-        Refuses,
-    ),
+    (&["linux.seccomp.syscalls[].args[]"], &[("index", "0"), ("value", "0"), ("op", "\"SCMP_CMP_NE\"")], Refuses),
     (&["linux.personality"], &[("domain", "\"LINUX\"")], Refuses),
     (&["linux.memoryPolicy"], &[("mode", "\"MPOL_DEFAULT\"")], Refuses),
 ];
@@ -130,14 +126,6 @@ fn is_capability(name: &str) -> bool {
     name.strip_prefix("CAP_").is_some_and(|name| CAPABILITIES.split_whitespace().any(|known| known == name))
 }
 
-/// The oracle's words for two of the flags are not those of the spec.
-fn scheduler_flags(path: &str, _: &Shape, value: &mut Value) {
-    if path == "process.scheduler.flags[]" && (*value == "SCHED_FLAG_RESET_ON_FORK" || *value == "SCHED_FLAG_DL_OVERRUN")
-    {
-        *value = "SCHED_FLAG_RECLAIM".into();
-    }
-}
-
 /// The oracle knows the words of a closed set and stops at others; in proa the plan does that. The one set that the
 /// oracle leaves open as well is that of rootfsPropagation.
 fn unknown_words(path: &str, shape: &Shape, value: &mut Value) {
@@ -145,6 +133,15 @@ fn unknown_words(path: &str, shape: &Shape, value: &mut Value) {
     let unknown = value.as_str().is_some_and(|word| !words.iter().any(|known| known == word));
     if unknown && path != "linux.rootfsPropagation" {
         *value = words[0].clone().into();
+    }
+}
+
+/// The oracle's words for two of the flags are not those of the spec.
+fn scheduler_flags(path: &str, _: &Shape, value: &mut Value) {
+    if path == "process.scheduler.flags[]"
+        && (*value == "SCHED_FLAG_RESET_ON_FORK" || *value == "SCHED_FLAG_DL_OVERRUN")
+    {
+        *value = "SCHED_FLAG_RECLAIM".into();
     }
 }
 

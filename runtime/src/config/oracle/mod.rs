@@ -27,7 +27,8 @@ fn ours(document: &Value) -> Result<Value, String> {
 
 /// What the oracle reads.
 fn theirs(document: &Value) -> Result<Value, String> {
-    let spec: oci_spec::runtime::Spec = serde_json::from_str(&document.to_string()).map_err(|error| error.to_string())?;
+    let spec: oci_spec::runtime::Spec =
+        serde_json::from_str(&document.to_string()).map_err(|error| error.to_string())?;
     Ok(serde_json::to_value(&spec).unwrap())
 }
 
@@ -49,7 +50,8 @@ fn disagreement(document: &Value) -> Option<String> {
         }
         (Err(_), Err(_), Err(_)) => None,
         (read, ours, theirs) => {
-            let outcomes = [read, ours, theirs].map(|outcome| outcome.map_or_else(|error| error, |_| "accepted".into()));
+            let outcomes =
+                [read, ours, theirs].map(|outcome| outcome.map_or_else(|error| error, |_| "accepted".into()));
             Some(format!("{outcomes:#?} as written, and mended by proa and by the oracle"))
         }
     }

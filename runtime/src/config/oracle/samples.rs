@@ -50,7 +50,8 @@ fn good_samples_are_read_alike() {
 #[test]
 fn good_samples_have_no_unknown_properties() {
     for (name, text) in GOOD {
-        let expected: &[&str] = if name.ends_with("spec-example.json") { &["linux.resources.oomScoreAdj"] } else { &[] };
+        let expected: &[&str] =
+            if name.ends_with("spec-example.json") { &["linux.resources.oomScoreAdj"] } else { &[] };
         assert_eq!(unknown_properties(text), expected, "{name}");
     }
 }
@@ -62,7 +63,9 @@ fn bad_samples_are_refused_by_name() {
         Some("config.json: key must be a string at line 1 column 2"),
         // Of the right type, so the plan refuses it: "64kB" is no size with a prefix of `K`, `M` or `G`.
         None,
-        Some("config.json: linux.netDevices.eth0.name: invalid type: integer `23`, expected a string at line 9 column 24"),
+        Some(
+            "config.json: linux.netDevices.eth0.name: invalid type: integer `23`, expected a string at line 9 column 26",
+        ),
         Some(
             "config.json: linux.resources.rdma.mlx5_1.hcaHandles: \
              invalid type: string \"not a uint32\", expected u32 at line 10 column 48",

@@ -28,7 +28,7 @@ fn every_property_of_the_schema_is_known_and_kept() {
     // No more and no fewer properties are written than were read: all has a field of the right name.
     assert_eq!(ours(&document).unwrap(), document);
     assert_eq!(disagreement(&document), None);
-    assert_eq!(CONFIG.places().len(), 249);
+    assert_eq!(CONFIG.places().len(), 279);
 }
 
 #[test]
@@ -73,12 +73,13 @@ fn values_of_another_type_are_errors_that_name_the_property() {
         for kind in kinds.iter().filter(|kind| !same_kind(kind)) {
             let (document, path) = example_with(place, kind);
             let error = ours(&document).expect_err(place);
-            let start = if path.is_empty() { "config.json: invalid".into() } else { format!("config.json: {path}: invalid") };
+            let start =
+                if path.is_empty() { "config.json: invalid".into() } else { format!("config.json: {path}: invalid") };
             assert!(error.starts_with(&start), "{start}: {error}");
             errors += 1;
         }
     });
-    assert!(errors > 5 * 249, "{errors}");
+    assert_eq!(errors, 5 * 279);
 }
 
 /// Where the types are wider than the schema, what is beyond is for the plan to refuse. So are the oracle's.
@@ -97,7 +98,7 @@ fn numbers_have_the_bounds_of_the_schema() {
         assert_eq!(accepts(max + 1), wider && max < i64::MAX.into(), "{place}");
         assert_eq!(accepts(min - 1), wider && min != 0, "{place}");
     });
-    assert_eq!(numbers, 69);
+    assert_eq!(numbers, 84);
 }
 
 #[test]
@@ -111,6 +112,6 @@ fn the_generator_makes_use_of_everything() {
         *(if ours(&damaged).is_ok() { &mut accepted } else { &mut refused }) += 1;
     }
     assert_eq!(CONFIG.places().difference(&used).collect::<Vec<_>>(), [""; 0]);
-    assert!(accepted >= 10 && refused >= 10, "{accepted} {refused}");
+    assert!(accepted >= 4 && refused >= 20, "{accepted} {refused}");
     assert!(theirs(&CONFIG.example()).is_err(), "by the scheduler flag that comes first");
 }
