@@ -15,6 +15,7 @@
 pub mod bundle;
 pub mod console;
 pub mod container;
+pub mod holder;
 pub mod leaks;
 pub mod look;
 pub mod reaper;

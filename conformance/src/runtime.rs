@@ -116,7 +116,7 @@ impl Runtime {
             for (name, path) in [("stdout", &record.out), ("stderr", &record.err)] {
                 let content = read_lossy(path);
                 if !content.is_empty() {
-                    let shown: String = content.chars().take(800).collect();
+                    let shown: String = content.chars().take(400).collect();
                     text += &format!("  {name}: {}\n", shown.trim_end().replace('\n', "\n          "));
                 }
             }

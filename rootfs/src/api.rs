@@ -158,11 +158,17 @@ impl Api {
             Some(fd) => self.attach(Tree::Detached(fd), target, again),
             None => {
                 let data = data(filesystem, mode)?;
-                let flags = to_ms(attr) | filesystem.legacy_flags | superblock_flags(filesystem);
+                // Read-only is meant for the mount; here it would be for the file system, which may be in use elsewhere.
+                let read_only = attr & libc::MOUNT_ATTR_RDONLY;
+                let flags = to_ms(attr & !read_only) | filesystem.legacy_flags | superblock_flags(filesystem);
                 let source = filesystem.source.as_deref();
                 let path = FdPath::new(target);
                 sys::mount(source, path.as_c_str(), Some(&filesystem.kind), flags, data.as_deref())?;
-                again()
+                let mount = again()?;
+                if read_only != 0 {
+                    self.set_attr(mount.as_fd(), Attr { set: read_only, ..Attr::default() }, false)?;
+                }
+                Ok(mount)
             }
         }
     }

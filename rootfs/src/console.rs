@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
+const DEVPTS_SUPER_MAGIC: rustix::fs::FsWord = 0x1cd1;
 
 /// Both ends of the terminal.
 pub struct Console {
@@ -53,7 +53,7 @@ impl Root<'_> {
 pub fn terminal(pts: &OwnedFd, uid: u32, rows: u16, columns: u16) -> Result<Console> {
     let item = Item::Console;
     // Beneath the root of a devpts nobody can plant anything, so that its ptmx is the multiplexer.
-    if !fstatfs(pts).is_ok_and(|fs| fs.f_type as i64 == DEVPTS_SUPER_MAGIC) {
+    if !fstatfs(pts).is_ok_and(|fs| fs.f_type == DEVPTS_SUPER_MAGIC) {
         return item.fail("/dev/pts is no devpts", Errno::NODEV);
     }
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -58,6 +58,11 @@ impl<'p> Root<'p> {
         let target = Item::Root.at("open", resolve::open_host(&plan.path))?;
         let again = || resolve::open_host(&plan.path);
         let fd = Item::Root.at("bind to itself", api.attach(tree, target.as_fd(), again))?;
+        if shared {
+            // pivot_root(2) refuses a shared one; it gets a peer group of its own in the end.
+            let private = Propagation { kind: PropagationKind::Private, recursive: false };
+            Item::Root.at("make private", api.propagate_mount(fd.as_fd(), private))?;
+        }
         Ok(Root { plan, api, dir: Dir::new(fd), dev: None, read_only_later: Vec::new(), procfs: None })
     }
 
@@ -113,8 +118,8 @@ impl Sources {
     /// The clones are slaves of the host's mounts unless the plan shares them.
     pub fn clone_all(plan: &Plan) -> Result<Sources> {
         let api = Api::new();
-        let mut sources = Sources::default();
-        sources.root = detach(&api, Item::Root, &plan.path, true, plan)?;
+        let root = detach(&api, Item::Root, &plan.path, true, plan)?;
+        let mut sources = Sources { root, mounts: Vec::with_capacity(plan.mounts.len()) };
         for (index, mount) in plan.mounts.iter().enumerate() {
             let tree = match &mount.what {
                 plan::What::Bind { source, recursive } => {

@@ -75,7 +75,7 @@ impl Root<'_> {
         let stat = Item::MountSource(index).at("", kind)?;
         let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         let missing = if directory { Missing::Directory } else { Missing::File };
-        let target = self.target(item, &mount.destination, missing, || match &tree {
+        let (target, _) = self.target(item, &mount.destination, missing, || match &tree {
             Tree::Detached(fd) => is_procfs(fd.as_fd()),
             Tree::Path { source, .. } => crate::resolve::open_host(source).is_ok_and(|fd| is_procfs(fd.as_fd())),
         })?;
@@ -126,13 +126,13 @@ impl Root<'_> {
     fn mount_filesystem(&mut self, item: Item, mount: &Mount, filesystem: &Filesystem) -> Result<OwnedFd> {
         let kind = filesystem.kind.to_bytes();
         let proc = kind == b"proc";
-        let target = if proc || kind == b"sysfs" {
-            self.real_directory(item, &mount.destination)?
+        let (target, made) = if proc || kind == b"sysfs" {
+            (self.real_directory(item, &mount.destination)?, false)
         } else {
             self.target(item, &mount.destination, Missing::Directory, || false)?
         };
         let tmpfs = kind == b"tmpfs";
-        let mode = if tmpfs { inherited_mode(item, filesystem, target.as_fd())? } else { None };
+        let mode = if tmpfs && !made { inherited_mode(item, filesystem, target.as_fd())? } else { None };
         let mode = mode.as_ref().map(|text| CStr::from_bytes_until_nul(text).unwrap_or(c"755"));
         let mut attr = mount.attr.unwrap_or_default().set;
         let later = attr & RDONLY != 0 && (tmpfs || mount.destination.to_bytes() == b"/dev");
@@ -179,7 +179,7 @@ impl Root<'_> {
         }
     }
 
-    /// Finds or makes the place to mount on. A place that a link led into a proc file system is refused; what the
+    /// Finds or makes the place to mount on; true if it was made. A place that a link led into a proc file system is refused; what the
     /// destination itself says was checked by the plan.
     fn target(
         &self,
@@ -187,16 +187,17 @@ impl Root<'_> {
         destination: &CStr,
         missing: Missing,
         source_is_procfs: impl Fn() -> bool,
-    ) -> Result<OwnedFd> {
+    ) -> Result<(OwnedFd, bool)> {
         if destination.to_bytes() == b"/proc" && !source_is_procfs() {
             return item.fail("only a proc file system may be mounted on /proc", Errno::PERM);
         }
         match self.dir.resolve_without_links(destination) {
-            Ok(fd) => Ok(fd),
-            Err(Errno::LOOP | Errno::NOENT | Errno::NOTDIR) => {
+            Ok(fd) => Ok((fd, false)),
+            Err(errno @ (Errno::LOOP | Errno::NOENT | Errno::NOTDIR)) => {
                 if let Ok(fd) = self.dir.make_last(destination, missing) {
-                    return Ok(fd);
+                    return Ok((fd, true));
                 }
+                let made = errno == Errno::NOENT || self.dir.resolve(destination).is_err();
                 let fd = item.at("create mount point", self.dir.resolve_or_create(destination, missing))?;
                 if is_procfs(fd.as_fd()) && !may_cover(destination.to_bytes()) && !source_is_procfs() {
                     return item.fail("a link leads into a proc file system", Errno::PERM);
@@ -204,7 +205,7 @@ impl Root<'_> {
                 if self.is_root(item, fd.as_fd())? {
                     return item.fail("a link leads to the root itself", Errno::LOOP);
                 }
-                Ok(fd)
+                Ok((fd, made))
             }
             Err(errno) => item.fail("open mount point", errno),
         }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::Deref;
 
 /// A C string made while the plan was, so that no step has to build one; it prints as text.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct CText(pub CString);
 
 impl CText {
@@ -192,6 +192,8 @@ pub struct Device {
     pub uid: u32,
     /// Group, in the container's user namespace.
     pub gid: u32,
+    /// One that every container has.
+    pub default: bool,
 }
 
 /// Types of node.
@@ -240,10 +242,4 @@ pub struct Attr {
     /// Those cleared since a word asked for it, not since it was left out.
     #[serde(skip)]
     pub explicit_clear: u64,
-}
-
-impl Default for CText {
-    fn default() -> Self {
-        CText(CString::default())
-    }
 }

@@ -75,7 +75,7 @@ pub(crate) fn run(
     let pidfd = match sys::clone(&args).map_err(spawn)? {
         Cloned::Child => {
             let errno = execute(hook, environment, directory, &input, &output);
-            drop(write(&error_in, &errno.raw_os_error().to_ne_bytes()));
+            write(&error_in, &errno.raw_os_error().to_ne_bytes()).ok();
             sys::exit_now(127)
         }
         Cloned::Parent { pidfd, .. } => pidfd,
@@ -111,7 +111,7 @@ fn wait(pidfd: &OwnedFd, timeout: Option<i64>, error: &OwnedFd) -> Result<(), Ho
     let milliseconds = timeout.map(|seconds| seconds.saturating_mul(1000));
     let in_time = wait_readable(pidfd, milliseconds).unwrap_or(false);
     if !in_time {
-        drop(sys::send_signal(pidfd.as_fd(), libc::SIGKILL));
+        sys::send_signal(pidfd.as_fd(), libc::SIGKILL).ok();
     }
     let ended = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED));
     if !in_time {

@@ -51,7 +51,7 @@ impl Logger {
     fn write(&self, level: Level, message: &str) {
         let line = self.line(level, message);
         // A log that cannot be written must not stop a container.
-        drop(rustix::io::write(self.output(), line.as_bytes()));
+        rustix::io::write(self.output(), line.as_bytes()).ok();
     }
 }
 
@@ -129,5 +129,5 @@ pub(crate) fn finish() {
 
 fn eprint_line(message: &str) {
     let line = format!("proa: {}\n", one_line(message));
-    drop(rustix::io::write(rustix::stdio::stderr(), line.as_bytes()));
+    rustix::io::write(rustix::stdio::stderr(), line.as_bytes()).ok();
 }

@@ -3,16 +3,18 @@
 //! ```text
 //!   parent (proa create)                     child (the container's init)
 //!     record pid, join cgroups    clone3 ─▶
-//!     write id maps               ◀─ MapIds     only with a new user namespace
-//!                      Mapped ─▶
 //!                      Joined ─▶                only where clone3 could not put it into the cgroup before the
 //!                                               cgroup namespace is made
+//!     write id maps               ◀─ MapIds     only with a new user namespace
+//!                      Mapped ─▶
 //!                                               mounts, devices, console
 //!                                 ◀─ Console    with the terminal, only if the parent wants it
 //!     prestart, createRuntime     ◀─ Mounted    only if there are such hooks or network devices
 //!                    HooksDone ─▶
 //!                                               createContainer, pivot, identity
-//!     limits, resource limits     ◀─ Ready
+//!     resource limits             ◀─ Limits     only in a user namespace, where the child has no right to raise them
+//!                   LimitsSet ─▶
+//!                                ◀─ Ready
 //!     state is complete    Go ─▶
 //!                                               waits for `proa start`, unless this is `proa run`
 //!                                 ◀─ Executing  over the start socket's connection, or this socket for run
@@ -27,6 +29,8 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, socketpair,
 };
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 
@@ -42,9 +46,11 @@ pub(crate) enum Signal {
     Ready = b'r',
     Go = b'g',
     Executing = b'x',
+    Limits = b'l',
+    LimitsSet = b'L',
 }
 
-const SIGNALS: [Signal; 8] = [
+const SIGNALS: [Signal; 10] = [
     Signal::MapIds,
     Signal::Mapped,
     Signal::Joined,
@@ -53,6 +59,8 @@ const SIGNALS: [Signal; 8] = [
     Signal::Ready,
     Signal::Go,
     Signal::Executing,
+    Signal::Limits,
+    Signal::LimitsSet,
 ];
 
 /// What was received.
@@ -78,6 +86,8 @@ pub(crate) enum Item {
     Sysctl(u16),
     CreateContainer(u16),
     StartContainer(u16),
+    /// RLIMIT_* of `process.rlimits`.
+    Rlimit(u16),
     /// The program to execute.
     Program,
     /// The property stands in `what`.
@@ -133,6 +143,7 @@ impl Item {
             Item::StartContainer(i) => (11, i),
             Item::Program => (12, 0),
             Item::Property => (13, 0),
+            Item::Rlimit(i) => (14, i),
         }
     }
 
@@ -152,6 +163,7 @@ impl Item {
             10 => Item::CreateContainer(i),
             11 => Item::StartContainer(i),
             12 => Item::Program,
+            14 => Item::Rlimit(i),
             _ => Item::Property,
         }
     }
@@ -165,20 +177,30 @@ const MAX: usize = 1024;
 
 /// One end of the pair. Messages keep their bounds.
 #[derive(Debug)]
-pub(crate) struct Channel(OwnedFd);
+pub(crate) struct Channel {
+    socket: OwnedFd,
+    /// Received before their turn.
+    early: RefCell<VecDeque<Message>>,
+}
 
 impl Channel {
     pub(crate) fn pair() -> Result<(Channel, Channel)> {
         let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        Ok((Channel(a), Channel(b)))
+        Ok((Channel::from_fd(a), Channel::from_fd(b)))
     }
 
-    pub(crate) fn from_fd(fd: OwnedFd) -> Channel {
-        Channel(fd)
+    pub(crate) fn from_fd(socket: OwnedFd) -> Channel {
+        Channel { socket, early: RefCell::default() }
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
+    }
+
+    /// Puts a message back that came before its turn: the container's process may speak before the intermediate one
+    /// has told of it.
+    pub(crate) fn keep(&self, message: Message) {
+        self.early.borrow_mut().push_back(message);
     }
 
     /// EPIPE if the other side is gone.
@@ -187,7 +209,7 @@ impl Channel {
     }
 
     fn send(&self, bytes: &[u8]) -> Result<()> {
-        rustix::io::retry_on_intr(|| send(&self.0, bytes, SendFlags::NOSIGNAL)).map(drop)
+        rustix::io::retry_on_intr(|| send(&self.socket, bytes, SendFlags::NOSIGNAL)).map(drop)
     }
 
     pub(crate) fn fail(&self, failure: &Failure) {
@@ -202,7 +224,7 @@ impl Channel {
         let start = failure.detail.len().saturating_sub(room);
         bytes.extend_from_slice(&failure.detail[start..]);
         // A parent that is gone needs no reason.
-        drop(self.send(&bytes));
+        self.send(&bytes).ok();
     }
 
     pub(crate) fn send_init(&self, pid: i32, pidfd: i32) -> Result<()> {
@@ -218,12 +240,20 @@ impl Channel {
 
     /// Waits for the next message.
     pub(crate) fn receive(&self) -> Result<Message> {
+        if let Some(message) = self.early.borrow_mut().pop_front() {
+            return Ok(message);
+        }
+        self.receive_new()
+    }
+
+    /// Waits for a message that is not kept yet.
+    pub(crate) fn receive_new(&self) -> Result<Message> {
         let mut bytes = [0u8; MAX];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let length = loop {
             let mut parts = [IoSliceMut::new(&mut bytes)];
-            match recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            match recvmsg(&self.socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
                 Err(Errno::INTR) => {}
                 Err(Errno::CONNRESET) => return Ok(Message::End),
                 answer => break answer?.bytes,
@@ -239,7 +269,7 @@ impl Channel {
     /// Waits for one signal; false if the other side is gone or says something else.
     pub(crate) fn expect(&self, signal: Signal) -> bool {
         let mut byte = [0u8; 1];
-        let received = rustix::io::retry_on_intr(|| recv(&self.0, &mut byte[..], RecvFlags::empty()));
+        let received = rustix::io::retry_on_intr(|| recv(&self.socket, &mut byte[..], RecvFlags::empty()));
         received.is_ok_and(|(length, _)| length == 1) && byte[0] == signal as u8
     }
 }
@@ -279,7 +309,7 @@ mod tests {
     #[test]
     fn failures_cross_whole() {
         let (a, b) = Channel::pair().unwrap();
-        for index in 0..14 {
+        for index in 0..15 {
             let item = Item::from_code(index, if matches!(index, 0 | 4 | 7 | 12 | 13) { 0 } else { 500 });
             let failure = Failure { item, what: "open".to_owned(), number: 13, detail: b"last words".to_vec() };
             a.fail(&failure);

@@ -8,20 +8,30 @@
 //! with its reason, and counted. The last line but the list of skips is
 //! `N passed, N failed, N skipped`.
 
+mod cgroups;
 mod cli;
 mod commands;
 mod devices;
 mod errors;
 mod exec;
+mod fallbacks;
 mod fds;
+mod hooks;
+mod ids;
 mod lifecycle;
+mod misc;
 mod mount_options;
 mod mounts;
+mod namespaces;
+mod net_devices;
+mod oracle;
 mod paths;
 mod privileges;
 mod process;
 mod root;
+mod state_faults;
 mod terminal;
+mod unsupported;
 
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
@@ -53,6 +63,7 @@ pub(crate) use cases;
 
 /// Every file of tests, in the order they are run.
 const TOPICS: &[(&str, &[Case])] = &[
+    ("oracle", oracle::CASES),
     ("lifecycle", lifecycle::CASES),
     ("cli", cli::CASES),
     ("commands", commands::CASES),
@@ -66,6 +77,15 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("root", root::CASES),
     ("devices", devices::CASES),
     ("paths", paths::CASES),
+    ("namespaces", namespaces::CASES),
+    ("ids", ids::CASES),
+    ("hooks", hooks::CASES),
+    ("cgroups", cgroups::CASES),
+    ("misc", misc::CASES),
+    ("net_devices", net_devices::CASES),
+    ("unsupported", unsupported::CASES),
+    ("state_faults", state_faults::CASES),
+    ("fallbacks", fallbacks::CASES),
     ("privileges", privileges::CASES),
 ];
 

@@ -3,7 +3,7 @@
 
 use super::{Result, property};
 use crate::plan::Process;
-use crate::sync::Item;
+use crate::sync::{Channel, Item, Signal};
 use crate::sys;
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fstat, openat, openat2};
@@ -50,7 +50,12 @@ pub(crate) fn become_root() -> Result<()> {
 }
 
 /// Everything but finding and executing the program. Must run inside the container's root.
-pub(crate) fn take_identity(process: &Process, stdio: Stdio, userns: bool) -> Result<Option<Home>> {
+pub(crate) fn take_identity(
+    process: &Process,
+    stdio: Stdio,
+    userns: bool,
+    channel: &Channel,
+) -> Result<Option<Home>> {
     connect(stdio, process, userns)?;
     if let Some(name) = &process.keyring {
         // The user may search it; in a user namespace, whose owner is another user to the key, others may.
@@ -72,6 +77,7 @@ pub(crate) fn take_identity(process: &Process, stdio: Stdio, userns: bool) -> Re
         Err(Errno::ACCESS) => false,
         done => property("process.cwd: change into it", done).map(|()| true)?,
     };
+    limit(process, userns, channel)?;
     change_ids(process)?;
     if !entered {
         property("process.cwd: change into it", chdir(&*process.cwd))?;
@@ -154,6 +160,24 @@ fn check_cwd() -> Result<()> {
         Ok(_) => Err(failure(Errno::PERM)),
         Err(errno) => Err(failure(errno)),
     }
+}
+
+/// Resource limits, while there is still the right to raise them. Root of a user namespace never had it: the parent
+/// does it then.
+fn limit(process: &Process, userns: bool, channel: &Channel) -> Result<()> {
+    for limit in &process.rlimits {
+        match sys::set_rlimit(0, limit.resource, limit.soft, limit.hard) {
+            Err(Errno::PERM) if userns => {
+                property("process.rlimits: ask the parent", channel.signal(Signal::Limits))?;
+                if !channel.expect(Signal::LimitsSet) {
+                    sys::exit_now(1);
+                }
+                return Ok(());
+            }
+            done => Item::Rlimit(limit.resource as u16).at("set", done)?,
+        }
+    }
+    Ok(())
 }
 
 fn change_ids(process: &Process) -> Result<()> {

@@ -17,8 +17,10 @@ pub(crate) struct Init<'p> {
     pub sources: Sources,
     /// A new user namespace came with the clone: wait for its maps.
     pub map_ids: bool,
-    /// The cgroup namespace has to wait for the cgroup.
+    /// Wait until the parent has put this process into its cgroups.
     pub join_cgroup: bool,
+    /// The cgroup namespace had to wait for that.
+    pub new_cgroup: bool,
     /// Where `proa start` connects; None for `proa run`.
     pub listener: Option<OwnedFd>,
     /// Where the terminal goes; None: to the parent.
@@ -48,14 +50,19 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
 type Prepared = (Option<program::Found>, Option<identity::Home>);
 
 fn build(init: &mut Init<'_>) -> Result<Prepared> {
+    if init.join_cgroup {
+        expect(&init.channel, Signal::Joined);
+    }
+    if init.new_cgroup {
+        property("linux.namespaces: new cgroup namespace", sys::unshare(libc::CLONE_NEWCGROUP))?;
+    }
     if init.map_ids {
         property("linux.uidMappings: ask for the id maps", init.channel.signal(Signal::MapIds))?;
         expect(&init.channel, Signal::Mapped);
-        identity::become_root()?;
     }
-    if init.join_cgroup {
-        expect(&init.channel, Signal::Joined);
-        property("linux.namespaces: new cgroup namespace", sys::unshare(libc::CLONE_NEWCGROUP))?;
+    // Not earlier: only root of the host may be cloned into the cgroup and write the offsets of clocks.
+    if init.plan.root.userns {
+        identity::become_root()?;
     }
     property("setsid", rustix::process::setsid().map(drop))?;
     rustix::process::umask(Mode::empty());
@@ -79,7 +86,7 @@ fn build(init: &mut Init<'_>) -> Result<Prepared> {
         Some(slave) => identity::Stdio::Terminal(slave),
         None => identity::Stdio::Inherited,
     };
-    let home = identity::take_identity(process, stdio, init.plan.root.userns)?;
+    let home = identity::take_identity(process, stdio, init.plan.root.userns, &init.channel)?;
     let found = program::find(process)?;
     Ok((Some(found), home))
 }

@@ -3,7 +3,7 @@
 //!
 //! It shares its parent's descriptor table (CLONE_FILES), so nothing may be closed here.
 
-use super::{Result, identity, property};
+use super::{Result, property};
 use crate::sync::{Channel, Item, Signal};
 use crate::sys::{self, CloneArgs, Cloned};
 use rustix::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
@@ -57,9 +57,6 @@ fn enter(plan: &JoinPlan<'_>, channel: &Channel) -> Result<bool> {
         if !channel.expect(Signal::Mapped) {
             sys::exit_now(1);
         }
-    }
-    if plan.new_user || plan.entries.iter().any(|entry| entry.kind == libc::CLONE_NEWUSER) {
-        identity::become_root()?;
     }
     if plan.new_time {
         property("linux.namespaces: new time namespace", sys::unshare(libc::CLONE_NEWTIME))?;

@@ -7,7 +7,7 @@ mod join;
 mod program;
 mod sysctl;
 
-pub(crate) use identity::{Home, Stdio, take_identity};
+pub(crate) use identity::{Home, Stdio, become_root, take_identity};
 pub(crate) use init::{HookState, Init, run as run_init};
 pub(crate) use join::{Entry, JoinPlan, run as run_join};
 pub(crate) use program::{Found, execute, find};

@@ -1,6 +1,7 @@
 //! `proa create`, and what it shares with `run`.
 
 use super::App;
+use super::flags::Parsed;
 use crate::config::{self, Bundle};
 use crate::error::{Context, Error, Result, bad};
 use crate::parent::create::{self, Created, Request};
@@ -64,6 +65,7 @@ impl Setup {
         let host = Host::default();
         let plan = Plan::new(&spec, &self.bundle.path, &self.id, &self.options, &host)?;
         drop(spec);
+        log::debug!("container {}: root {}, cgroup {:?}", self.id, plan.root.path, plan.cgroup);
         plan.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let console_socket = match &self.console_socket {
             Some(fd) => Some(fd.try_clone().context(|| "--console-socket".to_owned())?),
@@ -98,7 +100,7 @@ fn check_console(app: &App<'_>, terminal: bool, detached: bool) -> Result<()> {
 
 /// Those that plan and create share.
 pub(super) fn options(app: &App<'_>) -> Result<Options> {
-    let inherited = Inherited::new(app)?;
+    let inherited = Inherited::new(&app.parsed)?;
     let notify = match notify::requested() {
         Some(_) => Some(path_text("--root", &app.root.join(app.arg(0)).join(notify::DIRECTORY))?),
         None => None,
@@ -120,16 +122,16 @@ struct Inherited {
 }
 
 impl Inherited {
-    fn new(app: &App<'_>) -> Result<Inherited> {
-        let preserve = preserve_fds(app)?;
+    fn new(parsed: &Parsed<'_>) -> Result<Inherited> {
+        let preserve = preserve_fds(parsed)?;
         let (listen, env) = listen_fds();
         Ok(Inherited { count: listen + preserve, env })
     }
 }
 
 /// `--preserve-fds`.
-pub(super) fn preserve_fds(app: &App<'_>) -> Result<u32> {
-    let Some(text) = app.value("preserve-fds") else { return Ok(0) };
+pub(super) fn preserve_fds(parsed: &Parsed<'_>) -> Result<u32> {
+    let Some(text) = parsed.values.get("preserve-fds").filter(|text| !text.is_empty()) else { return Ok(0) };
     text.parse().ok().filter(|count| *count < 1 << 20).ok_or_else(|| bad("--preserve-fds", format_args!("{text:?} is no number")))
 }
 
@@ -147,12 +149,13 @@ fn listen_fds() -> (u32, Vec<String>) {
     }
 }
 
-/// Before anything is opened: descriptors that the container keeps must be open, all others are closed (CVE-2024-21626).
+/// For commands that enter a container, before anything is opened: descriptors that the container keeps must be open, all others are closed (CVE-2024-21626).
 /// Then the program runs again from where nothing can be written to it.
-pub(super) fn enter_safely(app: &App<'_>, args: &[&std::ffi::CStr]) -> Result<()> {
-    let keep = match app.parsed.command.name {
-        "exec" => preserve_fds(app)?,
-        _ => Inherited::new(app)?.count,
+pub(super) fn enter_safely(parsed: &Parsed<'_>, args: &[&std::ffi::CStr]) -> Result<()> {
+    let keep = match parsed.command.name {
+        "exec" => preserve_fds(parsed)?,
+        "create" | "run" => Inherited::new(parsed)?.count,
+        _ => return Ok(()),
     };
     for number in 3..3 + keep {
         if !sys::is_open(number as i32) {

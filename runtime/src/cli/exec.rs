@@ -178,7 +178,7 @@ fn run(
     if socket.is_some() && !(terminal && detach) {
         return Err(Error::Usage("--console-socket is only for a detached process with a terminal".into()));
     }
-    let preserve = preserve_fds(app)?;
+    let preserve = preserve_fds(&app.parsed)?;
     let options = ProcessOptions {
         new_user_namespace: namespaces.has_own(libc::CLONE_NEWUSER),
         keyring: Some(format!("_ses.{}", dir.id)),

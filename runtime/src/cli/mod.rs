@@ -53,6 +53,8 @@ pub(crate) fn main(words: &[&str], args: &[&CStr]) -> i32 {
 
 fn command(parsed: Parsed<'_>, args: &[&CStr]) -> i32 {
     let exec = parsed.command.name == "exec";
+    // Before anything is opened, the log too.
+    let entered = create::enter_safely(&parsed, args);
     let app = match App::new(parsed) {
         Ok(app) => app,
         Err(message) => {
@@ -60,7 +62,7 @@ fn command(parsed: Parsed<'_>, args: &[&CStr]) -> i32 {
             return 1;
         }
     };
-    match app.dispatch(args) {
+    match entered.and_then(|()| app.dispatch()) {
         Ok(status) => {
             logging::finish();
             status
@@ -121,10 +123,7 @@ impl<'a> App<'a> {
         Ok(App { parsed, root, root_given, cgroup_disabled })
     }
 
-    fn dispatch(&self, args: &[&CStr]) -> Result<i32> {
-        if matches!(self.parsed.command.name, "create" | "run" | "exec") {
-            create::enter_safely(self, args)?;
-        }
+    fn dispatch(&self) -> Result<i32> {
         match self.parsed.command.name {
             "create" => create::command(self).map(|()| 0),
             "run" => run::command(self),

@@ -50,7 +50,7 @@ pub(super) fn command(app: &App<'_>) -> Result<i32> {
 }
 
 fn end(root: &StateRoot, dir: &StateDir, pidfd: &OwnedFd) -> Result<()> {
-    drop(sys::send_signal(pidfd.as_fd(), libc::SIGKILL));
+    sys::send_signal(pidfd.as_fd(), libc::SIGKILL).ok();
     Process::wait_end_of(pidfd)?;
     destroy(root, dir)
 }

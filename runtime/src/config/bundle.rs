@@ -50,12 +50,24 @@ pub(crate) fn parse_process<'a>(file: &str, text: &'a str) -> Result<Process<'a>
 fn locate<'a, T: Deserialize<'a>>(file: &str, text: &'a str) -> Error {
     let mut json = serde_json::Deserializer::from_str(text);
     let problem = match serde_path_to_error::deserialize::<_, T>(&mut json) {
-        Err(error) if error.path().iter().next().is_some() => format!("{}: {}", error.path(), error.inner()),
-        Err(error) => error.inner().to_string(),
+        Err(error) => match place(error.path()) {
+            place if place.is_empty() => error.inner().to_string(),
+            place => format!("{place}: {}", error.inner()),
+        },
         // The value is fine, so what follows it is not.
         Ok(_) => json.end().err().map_or_else(String::new, |error| error.to_string()),
     };
     Error::Document { file: file.to_owned(), problem }
+}
+
+/// The property that an error is about, or the one around it where a name is expected.
+fn place(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    match path.iter().next_back() {
+        None => String::new(),
+        Some(Segment::Unknown) => path.to_string().trim_end_matches(['?', '.']).to_owned(),
+        Some(_) => path.to_string(),
+    }
 }
 
 /// The properties that no field here stands for, as paths. They are ignored (config.md, Extensibility), which is how a
@@ -92,7 +104,7 @@ mod tests {
     #[test]
     fn errors_have_a_place() {
         let message = parse_spec("{\n  \"mounts\": [{}, {\"destination\": 7}]}").unwrap_err().to_string();
-        assert!(message.contains("mounts[1].destination") && message.contains("line 2 column 36"), "{message}");
+        assert!(message.contains("mounts[1].destination") && message.contains("line 2 column 34"), "{message}");
         let message = parse_spec("{\"ociVersion\": \"1.0.0\",}").unwrap_err().to_string();
         assert!(message.contains("line 1 column 24"), "{message}");
         let message = parse_spec("{} x").unwrap_err().to_string();

@@ -1,6 +1,8 @@
 //! config.json: found, read and parsed. What it means is the plan's business.
 
 mod bundle;
+#[cfg(test)]
+mod oracle;
 pub(crate) mod spec;
 
 pub(crate) use bundle::{Bundle, parse_process, parse_spec, unknown_properties};

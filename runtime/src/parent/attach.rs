@@ -236,7 +236,7 @@ impl Terminal {
         if let Ok(size) = tcgetwinsize(rustix::stdio::stdin())
             && size.ws_row > 0
         {
-            drop(tcsetwinsize(&self.master, size));
+            tcsetwinsize(&self.master, size).ok();
         }
     }
 
@@ -273,7 +273,7 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         if let Some(saved) = &self.saved {
-            drop(tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, saved));
+            tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, saved).ok();
         }
     }
 }

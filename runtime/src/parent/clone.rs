@@ -100,9 +100,9 @@ pub(crate) fn make(request: &Request<'_>, channel: &Channel, theirs: &Channel) -
             let made = serve_intermediate(pid, &pidfd, namespaces, channel);
             // It ends at once: it has said all it had to say, or it is of no use any more.
             if made.is_err() {
-                drop(sys::send_signal(pidfd.as_fd(), libc::SIGKILL));
+                sys::send_signal(pidfd.as_fd(), libc::SIGKILL).ok();
             }
-            drop(rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)));
+            rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)).ok();
             made.map(Side::Parent)
         }
     }
@@ -120,7 +120,8 @@ fn serve_intermediate(pid: i32, pidfd: &OwnedFd, namespaces: &Namespaces, channe
                 return Ok(Made { pid, pidfd, in_cgroup: number > 0 });
             }
             Message::Failure(failure) => return Err(Error::Step(failure)),
-            _ => return Err(Error::ChildDied("ended before it was made".to_owned())),
+            Message::End => return Err(Error::ChildDied("ended before it was made".to_owned())),
+            message => channel.keep(message),
         }
     }
 }
@@ -137,7 +138,7 @@ fn next(channel: &Channel, pidfd: &OwnedFd) -> Result<Message> {
         };
         let (message, ended) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
         if message {
-            return channel.receive().context(|| "hear from the intermediate process".to_owned());
+            return channel.receive_new().context(|| "hear from the intermediate process".to_owned());
         }
         if ended && !wait_readable_now(channel)? {
             return Ok(Message::End);

@@ -6,7 +6,7 @@ use super::undo::Undo;
 use super::{describe, id_map, intel_rdt, net_devices, notify, sockets};
 use crate::child::{self, Init};
 use crate::config::spec::{Map, Str};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, bad};
 use crate::plan::Plan;
 use crate::state::{self, ProcessStat, Record, SocketName, StateDir, StateRoot};
 use crate::sync::{Channel, Failure, Message, Signal};
@@ -72,7 +72,7 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     if notify::requested().is_some() {
         notify::make_directory(dir)?;
     }
-    let cgroup = place.create()?;
+    let cgroup = place.create().map_err(|error| bad("linux.cgroupsPath", error))?;
     place = cgroup.place().clone();
     undo.cgroup = Some(place.clone());
     let sources = match plan.root.userns {
@@ -90,7 +90,10 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
         cgroup: cgroup.unified_fd(),
         later,
     };
-    let join_cgroup = plan.namespaces.has_new(later);
+    let new_cgroup = plan.namespaces.has_new(later);
+    // cgroup v1 refuses a process that is scheduled in real time already.
+    let scheduled = plan.process.as_ref().is_some_and(|process| process.schedule.is_some());
+    let join_cgroup = new_cgroup || (scheduled && later != 0);
     let net = !plan.net_devices.is_empty();
     let stop_when_mounted = net || !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty();
     let document = document(plan);
@@ -108,6 +111,7 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
                 sources,
                 map_ids,
                 join_cgroup,
+                new_cgroup,
                 listener,
                 console_socket: request.console_socket.as_ref().and_then(|fd| fd.try_clone().ok()),
                 stop_when_mounted,
@@ -121,6 +125,7 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     let Made { pid, pidfd, in_cgroup } = made;
     undo.init = Some(pidfd);
     let init = state::Init { pid, start_time: ProcessStat::read(pid)?.map_or(0, |stat| stat.start_time) };
+    log::debug!("container {}: init is process {pid}, started at tick {}", plan.id, init.start_time);
     write_record(plan, undo, &boot_id, &created, &place, Some(init))?;
     let served = prepare(plan, &cgroup, pid, in_cgroup, join_cgroup, &ours)
         .and_then(|()| serve(plan, pid, &ours, hooks_began))
@@ -175,6 +180,12 @@ fn serve(plan: &Plan, pid: i32, channel: &Channel, hooks_began: &mut bool) -> Re
                 hooks::run("createRuntime", &plan.hooks.create_runtime, &document, "creating", pid)?;
                 answer(Signal::HooksDone)?;
             }
+            Message::Signal(Signal::Limits) => {
+                if let Some(process) = &plan.process {
+                    set_rlimits(process, pid)?;
+                }
+                answer(Signal::LimitsSet)?;
+            }
             Message::Console(master) => console = Some(master),
             Message::Signal(Signal::Ready) => return Ok(console),
             Message::Failure(failure) => {
@@ -200,14 +211,13 @@ fn prefer_the_childs_word(error: Error, channel: &Channel) -> Error {
     }
 }
 
-/// What the child cannot do for itself, or only with rights that it gave up.
+/// What the child cannot do for itself.
 fn finish(plan: &Plan, pid: i32, undo: &mut Undo<'_>) -> Result<()> {
     if let Some(rdt) = &plan.intel_rdt {
         undo.resctrl = intel_rdt::apply(rdt, pid)?;
     }
     sys::reset_affinity(pid);
-    let Some(process) = &plan.process else { return Ok(()) };
-    set_rlimits(process, pid)
+    Ok(())
 }
 
 pub(crate) fn set_rlimits(process: &crate::plan::Process, pid: i32) -> Result<()> {

@@ -34,7 +34,7 @@ pub(crate) fn delete(root: &StateRoot, dir: &StateDir, force: bool) -> Result<()
         init.signal(libc::SIGKILL)?;
         if let Some(cgroup) = record.cgroup.open()? {
             // A frozen process cannot end on cgroup v1.
-            drop(cgroup.thaw());
+            cgroup.thaw().ok();
         }
         if !init.wait_end(KILL_MILLISECONDS)? {
             return Err(Error::Usage(format!("container {} does not end, even when killed", dir.id)));

@@ -12,6 +12,7 @@ pub(crate) fn failure(plan: &Plan, failure: &Failure) -> Error {
         Item::CreateContainer(index) => hook("createContainer", &plan.hooks.create_container, index, failure),
         Item::StartContainer(index) => hook("startContainer", &plan.hooks.start_container, index, failure),
         Item::Program => Error::Child(program(plan.process.as_ref(), failure)),
+        Item::Rlimit(resource) => Error::Child(rlimit(plan.process.as_ref(), resource, failure)),
         item => Error::Child(sentence(plan, item, failure)),
     }
 }
@@ -20,6 +21,7 @@ pub(crate) fn failure(plan: &Plan, failure: &Failure) -> Error {
 pub(crate) fn exec_failure(process: &Process, failure: &Failure) -> Error {
     match failure.item {
         Item::Program => Error::Child(program(Some(process), failure)),
+        Item::Rlimit(resource) => Error::Child(rlimit(Some(process), resource, failure)),
         _ => Error::Child(with_errno(&failure.what, failure.number)),
     }
 }
@@ -35,6 +37,14 @@ fn hook(stage: &'static str, list: &[crate::plan::Hook], index: u16, failure: &F
 
 fn with_errno(what: &str, number: i32) -> String {
     format!("{what}: {}", text(Errno::from_raw_os_error(number)))
+}
+
+fn rlimit(process: Option<&Process>, resource: u16, failure: &Failure) -> String {
+    let limit = process.and_then(|process| process.rlimits.iter().find(|limit| limit.resource == u32::from(resource)));
+    let errno = text(Errno::from_raw_os_error(failure.number));
+    limit.map_or_else(String::new, |limit| {
+        format!("process.rlimits RLIMIT_{}: set soft {} and hard {}: {errno}", limit.name(), limit.soft, limit.hard)
+    })
 }
 
 /// The phrases that engines tell a missing program by.
@@ -67,12 +77,19 @@ fn sentence(plan: &Plan, item: Item, failure: &Failure) -> String {
         }
         Item::Rootfs(R::Mount(index)) => {
             let destination = mount(index).map(|mount| mount.destination.to_string()).unwrap_or_default();
-            format!("mounts[{index}] {destination:?}: {what}: {errno}")
+            let kind = mount(index).and_then(|mount| match &mount.what {
+                rootfs::plan::What::Filesystem(filesystem) if what == "mount" => Some(format!(" {}", filesystem.kind)),
+                _ => None,
+            });
+            format!("mounts[{index}] {destination:?}: {what}{}: {errno}", kind.unwrap_or_default())
         }
         Item::Rootfs(R::Device(index)) => {
             let device = plan.root.devices.get(usize::from(index));
             let path = device.map(|device| device.path.to_string()).unwrap_or_default();
-            format!("linux.devices {path:?}: {what}: {errno}")
+            match device.is_some_and(|device| device.default) {
+                true => format!("default device {path:?}: {what}: {errno}"),
+                false => format!("linux.devices[{index}] {path:?}: {what}: {errno}"),
+            }
         }
         Item::Rootfs(R::Links) => format!("links in /dev: {what}: {errno}"),
         Item::Rootfs(R::Masked(index)) => {

@@ -100,7 +100,11 @@ fn serve(process: &Process, request: &Request<'_>, prepared: &mut Prepared, in_c
     loop {
         match prepared.channel.receive().context(|| "hear from the process".to_owned())? {
             Message::Console(master) => prepared.console = Some(master),
-            Message::Signal(Signal::Ready) => return create::set_rlimits(process, prepared.pid),
+            Message::Signal(Signal::Limits) => {
+                create::set_rlimits(process, prepared.pid)?;
+                prepared.channel.signal(Signal::LimitsSet).context(|| "answer the process".to_owned())?;
+            }
+            Message::Signal(Signal::Ready) => return Ok(()),
             Message::Failure(failure) => return Err(describe::exec_failure(process, &failure)),
             _ => return Err(Error::ChildDied("ended before it executed its program".to_owned())),
         }
@@ -119,8 +123,8 @@ pub(crate) fn go(process: &Process, prepared: &Prepared) -> Result<()> {
 }
 
 fn end(pidfd: &OwnedFd) {
-    drop(sys::send_signal(pidfd.as_fd(), libc::SIGKILL));
-    drop(rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)));
+    sys::send_signal(pidfd.as_fd(), libc::SIGKILL).ok();
+    rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)).ok();
 }
 
 /// In the new process; never returns.
@@ -152,11 +156,14 @@ fn enter(
     }
     property("enter the container's root", rustix::process::chdir(c"/"))?;
     property("setsid", rustix::process::setsid().map(drop))?;
+    if userns {
+        child::become_root()?;
+    }
     let stdio = match process.terminal {
         false => Stdio::Inherited,
         true => Stdio::Terminal(open_terminal(process, request, channel)?),
     };
-    let home = child::take_identity(process, stdio, userns)?;
+    let home = child::take_identity(process, stdio, userns, channel)?;
     Ok((child::find(process)?, home))
 }
 

@@ -39,7 +39,7 @@ impl Drop for Undo<'_> {
         // A failure here must not hide the one that led here: delete --force has the record to try again.
         if let Some(place) = self.cgroup.take() {
             if let Ok(Some(cgroup)) = place.open() {
-                drop(cgroup.kill());
+                cgroup.kill().ok();
             }
             if let Err(error) = place.remove() {
                 log::debug!("undo: {error}");
@@ -57,6 +57,6 @@ impl Drop for Undo<'_> {
 
 /// Kills and reaps a child.
 fn end(pidfd: &OwnedFd) {
-    drop(sys::send_signal(pidfd.as_fd(), libc::SIGKILL));
-    drop(rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)));
+    sys::send_signal(pidfd.as_fd(), libc::SIGKILL).ok();
+    rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)).ok();
 }

@@ -16,17 +16,17 @@ const DEFAULT: [(&str, u32, u32); 6] = [
     ("/dev/tty", 5, 0),
 ];
 
-/// The default nodes with those of config.json, which replace a default one of the same path.
+/// Those of config.json, at their places there, then the default ones whose paths they leave free.
 pub(crate) fn nodes(linux: Option<&Linux<'_>>) -> Result<Vec<Device>> {
-    let asked = asked(linux)?;
-    let mut nodes: Vec<Device> = Vec::with_capacity(DEFAULT.len() + asked.len());
+    let mut nodes = asked(linux)?;
+    let count = nodes.len();
     for (path, major, minor) in DEFAULT {
         let path = CText::new(path).unwrap_or_default();
-        if !asked.iter().any(|device| device.path == path) {
-            nodes.push(Device { path, kind: DeviceKind::Char, major, minor, mode: 0o666, uid: 0, gid: 0 });
+        if !nodes[..count].iter().any(|device| device.path == path) {
+            let kind = DeviceKind::Char;
+            nodes.push(Device { path, kind, major, minor, mode: 0o666, uid: 0, gid: 0, default: true });
         }
     }
-    nodes.extend(asked);
     Ok(nodes)
 }
 
@@ -67,6 +67,7 @@ fn node(index: usize, device: &spec::Device<'_>) -> Result<Device> {
         mode,
         uid: device.uid.unwrap_or(0),
         gid: device.gid.unwrap_or(0),
+        default: false,
     })
 }
 

@@ -114,11 +114,6 @@ impl Plan {
             warnings,
         })
     }
-
-    /// The size of the terminal asked for, in rows and columns; zeros if none was.
-    pub(crate) fn terminal(&self) -> bool {
-        self.process.as_ref().is_some_and(|process| process.terminal)
-    }
 }
 
 /// A C string, or an error that names the property.

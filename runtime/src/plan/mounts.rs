@@ -212,13 +212,22 @@ fn parse(index: usize, mount: &spec::Mount<'_>) -> Result<Words> {
                     Some(Word::Remount) => words.remount = true,
                     Some(Word::Propagation(kind, recursive)) => words.propagation.push(Propagation { kind, recursive }),
                     Some(Word::Unsupported) => return Err(unsupported(property())),
-                    _ => words.parameters.push(parameter(&property(), word)?),
+                    _ => parameters(&property(), word, &mut words.parameters)?,
                 }
             }
         }
         words.flags_given |= flag;
     }
     Ok(words)
+}
+
+/// mount(2) takes the words joined by commas, so that one with commas is several; a quoted or escaped one stays whole.
+fn parameters(property: &str, word: &str, list: &mut Vec<Parameter>) -> Result<()> {
+    if word.contains(['"', '\\']) {
+        list.push(parameter(property, word)?);
+        return Ok(());
+    }
+    word.split(',').try_for_each(|part| parameter(property, part).map(|parameter| list.push(parameter)))
 }
 
 fn parameter(property: &str, word: &str) -> Result<Parameter> {

@@ -172,11 +172,6 @@ fn mappings(property: &str, list: &[spec::IdMapping]) -> Result<Vec<IdMapping>> 
 }
 
 impl IdMaps {
-    /// The id on the host of one in the container.
-    pub(crate) fn host_id(map: &[IdMapping], id: u32) -> Option<u32> {
-        map.iter().find(|m| id >= m.container && id - m.container < m.size).map(|m| m.host + (id - m.container))
-    }
-
     /// As /proc/PID/uid_map takes them.
     pub(crate) fn lines(map: &[IdMapping]) -> String {
         map.iter().map(|m| format!("{} {} {}\n", m.container, m.host, m.size)).collect()

@@ -33,7 +33,7 @@ pub(crate) struct Process {
     /// Class and level.
     pub io_priority: Option<(u32, u32)>,
     /// execCPUAffinity, exec only: before and after the move into the cgroup.
-    pub affinity: (Option<BitSet>, Option<BitSet>),
+    pub affinity: Affinity,
     pub memory_policy: Option<MemoryPolicy>,
     pub personality: Option<u64>,
     pub keyring: Option<CText>,
@@ -103,7 +103,7 @@ impl Process {
             console_size: console_size(process),
             schedule: schedule(process)?,
             io_priority: io_priority(process)?,
-            affinity: if options.exec { affinity(process)? } else { (None, None) },
+            affinity: affinity(process)?.filter(|_| options.exec).unwrap_or_default(),
             memory_policy: memory_policy(linux)?,
             personality: personality(linux)?,
             keyring: options.keyring.as_deref().map(|name| text("keyring", name)).transpose()?,
@@ -289,13 +289,15 @@ fn io_priority(process: &spec::Process<'_>) -> Result<Option<(u32, u32)>> {
     }
 }
 
-fn affinity(process: &spec::Process<'_>) -> Result<(Option<BitSet>, Option<BitSet>)> {
-    let Some(given) = &process.exec_cpu_affinity else { return Ok((None, None)) };
+type Affinity = (Option<BitSet>, Option<BitSet>);
+
+fn affinity(process: &spec::Process<'_>) -> Result<Option<Affinity>> {
+    let Some(given) = &process.exec_cpu_affinity else { return Ok(None) };
     let set = |name: &str, list: &Option<spec::Str<'_>>| match list.as_deref().filter(|list| !list.is_empty()) {
         Some(list) => bit_set(&format!("process.execCPUAffinity.{name}"), list).map(Some),
         None => Ok(None),
     };
-    Ok((set("initial", &given.initial)?, set("final", &given.last)?))
+    Ok(Some((set("initial", &given.initial)?, set("final", &given.last)?)))
 }
 
 /// A list such as `0-3,7`.

@@ -100,7 +100,7 @@ impl StateRoot {
     pub(crate) fn find(&self, id: &str) -> Result<Option<StateDir>> {
         check_id(id)?;
         match openat(&self.fd, id, DIRECTORY, Mode::empty()) {
-            Ok(fd) => Ok(Some(StateDir { id: id.to_owned(), root: self.path.clone(), fd })),
+            Ok(fd) => Ok(Some(StateDir { id: id.to_owned(), fd })),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(Error::Sys { what: format!("open {}/{id}", self.path.display()), errno }),
         }
@@ -140,7 +140,6 @@ fn empty(dir: BorrowedFd<'_>) -> rustix::io::Result<()> {
 /// One container's directory.
 pub(crate) struct StateDir {
     pub id: String,
-    root: PathBuf,
     fd: OwnedFd,
 }
 
@@ -158,15 +157,11 @@ impl StateDir {
     pub(crate) fn is_locked(&self) -> bool {
         match flock(&self.fd, FlockOperation::NonBlockingLockShared) {
             Ok(()) => {
-                drop(flock(&self.fd, FlockOperation::Unlock));
+                flock(&self.fd, FlockOperation::Unlock).ok();
                 false
             }
             Err(_) => true,
         }
-    }
-
-    pub(crate) fn path_of(&self, name: &str) -> PathBuf {
-        self.root.join(&self.id).join(name)
     }
 
     /// Writes `state.json`, whole or not at all.
@@ -244,13 +239,6 @@ impl StateDir {
 
     pub(crate) fn rename(&self, from: &str, to: &str) -> Result<()> {
         renameat(&self.fd, from, &self.fd, to).context(|| format!("rename {from} of container {}", self.id))
-    }
-
-    pub(crate) fn unlink(&self, name: &str) -> Result<()> {
-        match unlinkat(&self.fd, name, AtFlags::empty()) {
-            Err(Errno::NOENT) => Ok(()),
-            done => done.context(|| format!("remove {name} of container {}", self.id)),
-        }
     }
 }
 

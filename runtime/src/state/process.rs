@@ -158,7 +158,7 @@ mod tests {
         let args = CloneArgs { exit_signal: libc::SIGCHLD, ..CloneArgs::default() };
         match clone(&args).unwrap() {
             Cloned::Child => {
-                crate::sys::kill(rustix::process::getpid().as_raw_nonzero().get(), libc::SIGSTOP).unwrap();
+                rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP).unwrap();
                 exit_now(0)
             }
             Cloned::Parent { pid, pidfd, .. } => {

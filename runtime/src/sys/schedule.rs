@@ -116,7 +116,7 @@ pub(crate) fn set_personality(persona: u64) -> Result<()> {
 /// Lets a process run on every CPU that its cgroup allows: it inherited what the caller was pinned to.
 pub(crate) fn reset_affinity(pid: i32) {
     // A kernel that refuses keeps the caller's, which is no reason to fail.
-    drop(set_affinity(pid, &BitSet::full()));
+    set_affinity(pid, &BitSet::full()).ok();
 }
 
 /// prlimit(2) with every resource number.

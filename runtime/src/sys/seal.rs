@@ -42,7 +42,15 @@ pub(crate) fn seal(args: &[&CStr]) -> Result<()> {
             libc::AT_EMPTY_PATH,
         )
     };
-    answer(rc).map(drop)
+    match answer(rc) {
+        Err(Errno::NOSYS | Errno::PERM) => {
+            let path = format!("/proc/self/fd/{}\0", copy.as_raw_fd());
+            let path = CStr::from_bytes_with_nul(path.as_bytes()).map_err(|_| Errno::INVAL)?;
+            // SAFETY: as above.
+            answer(unsafe { libc::syscall(libc::SYS_execve, path.as_ptr(), pointers.as_ptr(), environ) }).map(drop)
+        }
+        done => done.map(drop),
+    }
 }
 
 /// On a read-only mount nothing can be opened for writing, and a container's processes cannot change that mount.

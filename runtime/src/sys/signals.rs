@@ -1,6 +1,6 @@
 //! Signals: what a container must not inherit, and reading them as data.
 
-use super::{answer, last_errno};
+use super::answer;
 use rustix::fd::{FromRawFd, OwnedFd};
 use rustix::io::Result;
 
@@ -60,10 +60,4 @@ pub(crate) fn send_signal(pidfd: rustix::fd::BorrowedFd<'_>, signal: i32) -> Res
     let none = std::ptr::null::<u8>();
     // SAFETY: no siginfo is passed.
     answer(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) }).map(drop)
-}
-
-/// kill(2), for kernels that refuse pidfds and for process groups.
-pub(crate) fn kill(pid: i32, signal: i32) -> Result<()> {
-    // SAFETY: only integers are passed.
-    if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(last_errno()) }
 }

@@ -66,8 +66,8 @@ fn the_oracle_misspells_two_scheduler_flags() {
     assert!(theirs(&flags(&["SCHED_RESET_ON_FORK", "SCHED_FLAG_D_L_OVERRUN"])).is_ok());
 }
 
-/// config.md, `execCPUAffinity.final`: "If omitted or empty"; config-schema.json has the pattern `^[0-9, -]*$` for both,
-/// which the empty text fits.
+/// config.md, `execCPUAffinity.final`: "If omitted or empty"; config-schema.json has the pattern `^[0-9, -]*$` for
+/// it and for `initial`, which the empty text fits.
 #[test]
 fn the_oracle_refuses_an_empty_cpu_list() {
     let document = process("execCPUAffinity", &json!({"initial": "0-1", "final": ""}));
@@ -75,8 +75,8 @@ fn the_oracle_refuses_an_empty_cpu_list() {
     assert!(theirs(&document).unwrap_err().contains("Invalid execCPUAffinity format"));
 }
 
-/// config-linux.md, PIDs: "`limit` (int64, REQUIRED) - specifies the maximum number of tasks in the cgroup". Required, so
-/// a document without it is at fault and does not ask for a limit of zero.
+/// config-linux.md, PIDs: "`limit` (int64, REQUIRED) - specifies the maximum number of tasks in the cgroup". A document
+/// without it is at fault; it does not ask for a limit of zero.
 #[test]
 fn the_oracle_takes_no_pids_limit_for_zero() {
     let document = resources("pids", &json!({}));
@@ -229,8 +229,8 @@ fn closed_sets_are_closed_in_the_oracle_only() {
     assert_eq!(sets, 21);
 }
 
-/// `enableCMT` and `enableMBM` were of spec 1.2; config-linux.json of 1.3 has `enableMonitoring` in their place. config.md:
-/// "Runtimes MAY log unknown properties but MUST otherwise ignore them." (The oracle has both, by wrong names.)
+/// `enableCMT` and `enableMBM` were of spec 1.2; config-linux.json of 1.3 has `enableMonitoring` in their place.
+/// config.md: "Runtimes MAY log unknown properties but MUST otherwise ignore them." (The oracle has both, misspelt.)
 #[test]
 fn what_left_the_spec_is_unknown() {
     let document = json!({"linux": {"intelRdt": {"enableCMT": true, "enableMBM": true, "enableMonitoring": true}}});
@@ -241,7 +241,7 @@ fn what_left_the_spec_is_unknown() {
 }
 
 /// config-schema.json: `"freebsd": { "$ref": "config-freebsd.json#/freebsd" }`; config.md: "`vm` (object, OPTIONAL)
-/// Virtual-machine-specific configuration." The oracle drops the one and a part of the other; proa is for Linux and reads
+/// Virtual-machine-specific configuration." The oracle drops the one and a part of the other; proa, for Linux, reads
 /// neither.
 #[test]
 fn other_platforms_are_unknown() {

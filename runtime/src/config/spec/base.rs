@@ -119,10 +119,49 @@ impl<'de: 'a, 'a, V: Deserialize<'de>> Deserialize<'de> for Map<'a, V> {
                 Ok(Map(pairs))
             }
         }
-        let pairs: Map<'de, V> = d.deserialize_any(Pairs(PhantomData))?;
-        Ok(Map(pairs.0.into_iter().map(|(name, value)| (name, value)).collect()))
+        d.deserialize_any(Pairs(PhantomData))
     }
 }
+
+/// Takes a JSON object where a struct is asked for. serde's derived code would take an array as well, its items for the
+/// fields in order, which is no valid value (config.md, Valid values).
+pub(super) struct ObjectOnly<D>(pub D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for ObjectOnly<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+/// Implements Deserialize for structs that are `#[serde(remote = "Self")]`, by the derived function fed objects only.
+/// Those that borrow from the document come first, the others after a semicolon.
+macro_rules! objects {
+    ($($borrowing:ident)*; $($plain:ident)*) => {
+        $($crate::config::spec::base::objects!(@one $borrowing<'a>: 'a);)*
+        $($crate::config::spec::base::objects!(@one $plain);)*
+    };
+    (@one $name:ident $(<$lifetime:lifetime>: $bound:lifetime)?) => {
+        impl<'de $(: $bound, $lifetime)?> serde::Deserialize<'de> for $name $(<$lifetime>)? {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                $name::deserialize($crate::config::spec::base::ObjectOnly(d))
+            }
+        }
+        #[cfg(test)]
+        impl $(<$lifetime>)? serde::Serialize for $name $(<$lifetime>)? {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                $name::serialize(self, s)
+            }
+        }
+    };
+}
+pub(super) use objects;
 
 /// Back to JSON: the state keeps annotations, and tests compare.
 mod to_json {

@@ -3,9 +3,11 @@
 use super::{List, Str};
 use serde::Deserialize;
 
+super::base::objects!(Hooks Hook;);
+
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, rename_all = "camelCase")]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(crate) struct Hooks<'a> {
     #[serde(borrow)]
     pub prestart: List<Hook<'a>>,
@@ -23,7 +25,7 @@ pub(crate) struct Hooks<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
+#[serde(remote = "Self", default)]
 pub(crate) struct Hook<'a> {
     #[serde(borrow)]
     pub path: Option<Str<'a>>,

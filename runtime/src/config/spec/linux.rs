@@ -3,9 +3,11 @@
 use super::{List, Map, Resources, Seccomp, Str};
 use serde::Deserialize;
 
+super::base::objects!(Linux Namespace Device NetDevice IntelRdt MemoryPolicy Personality; IdMapping TimeOffset);
+
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, rename_all = "camelCase")]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(crate) struct Linux<'a> {
     #[serde(borrow)]
     pub namespaces: List<Namespace<'a>>,
@@ -43,7 +45,7 @@ pub(crate) struct Linux<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
+#[serde(remote = "Self", default)]
 pub(crate) struct Namespace<'a> {
     #[serde(borrow, rename = "type")]
     pub kind: Option<Str<'a>>,
@@ -53,7 +55,7 @@ pub(crate) struct Namespace<'a> {
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
+#[serde(remote = "Self", default)]
 pub(crate) struct IdMapping {
     #[serde(rename = "containerID")]
     pub container_id: Option<u32>,
@@ -64,7 +66,7 @@ pub(crate) struct IdMapping {
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
+#[serde(remote = "Self", default)]
 pub(crate) struct TimeOffset {
     pub secs: Option<i64>,
     pub nanosecs: Option<u32>,
@@ -72,7 +74,7 @@ pub(crate) struct TimeOffset {
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, rename_all = "camelCase")]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(crate) struct Device<'a> {
     #[serde(borrow, rename = "type")]
     pub kind: Option<Str<'a>>,
@@ -87,7 +89,7 @@ pub(crate) struct Device<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
+#[serde(remote = "Self", default)]
 pub(crate) struct NetDevice<'a> {
     #[serde(borrow)]
     pub name: Option<Str<'a>>,
@@ -95,7 +97,7 @@ pub(crate) struct NetDevice<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, rename_all = "camelCase")]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(crate) struct IntelRdt<'a> {
     #[serde(borrow, rename = "closID")]
     pub clos_id: Option<Str<'a>>,
@@ -110,7 +112,7 @@ pub(crate) struct IntelRdt<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
+#[serde(remote = "Self", default)]
 pub(crate) struct MemoryPolicy<'a> {
     #[serde(borrow)]
     pub mode: Option<Str<'a>>,
@@ -122,7 +124,7 @@ pub(crate) struct MemoryPolicy<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
+#[serde(remote = "Self", default)]
 pub(crate) struct Personality<'a> {
     #[serde(borrow)]
     pub domain: Option<Str<'a>>,

@@ -22,10 +22,12 @@ pub(crate) use seccomp::*;
 
 use serde::Deserialize;
 
+base::objects!(Spec Root;);
+
 /// The whole document (config.md).
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, rename_all = "camelCase")]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(crate) struct Spec<'a> {
     #[serde(borrow)]
     pub oci_version: Option<Str<'a>>,
@@ -50,7 +52,7 @@ pub(crate) struct Spec<'a> {
 /// The container's root file system (config.md, Root).
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, rename_all = "camelCase")]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(crate) struct Root<'a> {
     #[serde(borrow)]
     pub path: Option<Str<'a>>,

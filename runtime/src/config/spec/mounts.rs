@@ -3,9 +3,11 @@
 use super::{IdMapping, List, Str};
 use serde::Deserialize;
 
+super::base::objects!(Mount;);
+
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, rename_all = "camelCase")]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(crate) struct Mount<'a> {
     #[serde(borrow)]
     pub destination: Option<Str<'a>>,

@@ -3,9 +3,11 @@
 use super::{List, Str};
 use serde::Deserialize;
 
+super::base::objects!(Process User Rlimit Capabilities Scheduler IoPriority ExecCpuAffinity; ConsoleSize);
+
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, rename_all = "camelCase")]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(crate) struct Process<'a> {
     pub terminal: Option<bool>,
     pub console_size: Option<ConsoleSize>,
@@ -38,7 +40,7 @@ pub(crate) struct Process<'a> {
 /// Characters, not pixels.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
+#[serde(remote = "Self", default)]
 pub(crate) struct ConsoleSize {
     pub height: Option<u64>,
     pub width: Option<u64>,
@@ -46,7 +48,7 @@ pub(crate) struct ConsoleSize {
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, rename_all = "camelCase")]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(crate) struct User<'a> {
     pub uid: Option<u32>,
     pub gid: Option<u32>,
@@ -59,7 +61,7 @@ pub(crate) struct User<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
+#[serde(remote = "Self", default)]
 pub(crate) struct Rlimit<'a> {
     #[serde(borrow, rename = "type")]
     pub kind: Option<Str<'a>>,
@@ -70,7 +72,7 @@ pub(crate) struct Rlimit<'a> {
 /// Five sets of names as in capabilities(7).
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
+#[serde(remote = "Self", default)]
 pub(crate) struct Capabilities<'a> {
     #[serde(borrow)]
     pub bounding: List<Str<'a>>,
@@ -87,7 +89,7 @@ pub(crate) struct Capabilities<'a> {
 /// See sched_setattr(2); times in nanoseconds.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
+#[serde(remote = "Self", default)]
 pub(crate) struct Scheduler<'a> {
     #[serde(borrow)]
     pub policy: Option<Str<'a>>,
@@ -103,7 +105,7 @@ pub(crate) struct Scheduler<'a> {
 /// See ioprio_set(2).
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
+#[serde(remote = "Self", default)]
 pub(crate) struct IoPriority<'a> {
     #[serde(borrow)]
     pub class: Option<Str<'a>>,
@@ -113,7 +115,7 @@ pub(crate) struct IoPriority<'a> {
 /// CPU lists such as `0-3,7`, for exec only.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
+#[serde(remote = "Self", default)]
 pub(crate) struct ExecCpuAffinity<'a> {
     #[serde(borrow)]
     pub initial: Option<Str<'a>>,

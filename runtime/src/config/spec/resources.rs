@@ -3,9 +3,11 @@
 use super::{List, Map, Str};
 use serde::Deserialize;
 
+super::base::objects!(Resources DeviceRule Cpu HugepageLimit Network Priority; Memory Pids BlockIo WeightDevice ThrottleDevice Rdma);
+
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, rename_all = "camelCase")]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(crate) struct Resources<'a> {
     #[serde(borrow)]
     pub devices: List<DeviceRule<'a>>,
@@ -27,7 +29,7 @@ pub(crate) struct Resources<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
+#[serde(remote = "Self", default)]
 pub(crate) struct DeviceRule<'a> {
     pub allow: Option<bool>,
     #[serde(borrow, rename = "type")]
@@ -40,7 +42,7 @@ pub(crate) struct DeviceRule<'a> {
 
 #[derive(Debug, Default, Deserialize, PartialEq)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, rename_all = "camelCase")]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(crate) struct Memory {
     pub limit: Option<i64>,
     pub reservation: Option<i64>,
@@ -57,7 +59,7 @@ pub(crate) struct Memory {
 
 #[derive(Debug, Default, Deserialize, PartialEq)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, rename_all = "camelCase")]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(crate) struct Cpu<'a> {
     pub shares: Option<u64>,
     pub quota: Option<i64>,
@@ -74,14 +76,14 @@ pub(crate) struct Cpu<'a> {
 
 #[derive(Debug, Default, Deserialize, PartialEq)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
+#[serde(remote = "Self", default)]
 pub(crate) struct Pids {
     pub limit: Option<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, rename_all = "camelCase")]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(crate) struct BlockIo {
     pub weight: Option<u16>,
     pub leaf_weight: Option<u16>,
@@ -96,7 +98,7 @@ pub(crate) struct BlockIo {
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, rename_all = "camelCase")]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(crate) struct WeightDevice {
     pub major: Option<i64>,
     pub minor: Option<i64>,
@@ -106,7 +108,7 @@ pub(crate) struct WeightDevice {
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
+#[serde(remote = "Self", default)]
 pub(crate) struct ThrottleDevice {
     pub major: Option<i64>,
     pub minor: Option<i64>,
@@ -115,7 +117,7 @@ pub(crate) struct ThrottleDevice {
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, rename_all = "camelCase")]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(crate) struct HugepageLimit<'a> {
     #[serde(borrow)]
     pub page_size: Option<Str<'a>>,
@@ -124,7 +126,7 @@ pub(crate) struct HugepageLimit<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
+#[serde(remote = "Self", default)]
 pub(crate) struct Network<'a> {
     #[serde(rename = "classID")]
     pub class_id: Option<u32>,
@@ -134,7 +136,7 @@ pub(crate) struct Network<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default)]
+#[serde(remote = "Self", default)]
 pub(crate) struct Priority<'a> {
     #[serde(borrow)]
     pub name: Option<Str<'a>>,
@@ -143,7 +145,7 @@ pub(crate) struct Priority<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, rename_all = "camelCase")]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(crate) struct Rdma {
     pub hca_handles: Option<u32>,
     pub hca_objects: Option<u32>,

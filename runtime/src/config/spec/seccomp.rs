@@ -3,9 +3,11 @@
 use super::{List, Str};
 use serde::Deserialize;
 
+super::base::objects!(Seccomp Syscall SyscallArg;);
+
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, rename_all = "camelCase")]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(crate) struct Seccomp<'a> {
     #[serde(borrow)]
     pub default_action: Option<Str<'a>>,
@@ -24,7 +26,7 @@ pub(crate) struct Seccomp<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, rename_all = "camelCase")]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(crate) struct Syscall<'a> {
     #[serde(borrow)]
     pub names: List<Str<'a>>,
@@ -37,7 +39,7 @@ pub(crate) struct Syscall<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
-#[serde(default, rename_all = "camelCase")]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(crate) struct SyscallArg<'a> {
     pub index: Option<u32>,
     pub value: Option<u64>,
