@@ -38,9 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Writes a script for each shell, and to `list` the table of them.
 fn completions(out: &Path, list: &mut String) -> Result<(), Box<dyn Error>> {
     list.push_str("static COMPLETIONS: &[(&str, &str)] = &[\n");
-    let mut program = program(true)
-        .mut_args(plain_name)
-        .mut_subcommands(|command| command.mut_args(plain_name));
+    let mut program = program(true).mut_args(plain_name).mut_subcommands(|command| command.mut_args(plain_name));
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut program, "proa", &mut script);
@@ -52,11 +50,7 @@ fn completions(out: &Path, list: &mut String) -> Result<(), Box<dyn Error>> {
         }
         let file = format!("proa.{shell}");
         fs::write(out.join(&file), script)?;
-        writeln!(
-            list,
-            "    ({:?}, include_str!({file:?})),",
-            shell.to_string()
-        )?;
+        writeln!(list, "    ({:?}, include_str!({file:?})),", shell.to_string())?;
     }
     list.push_str("];\n");
     Ok(())
@@ -78,15 +72,9 @@ fn fish_positionals(program: &clap::Command, script: &mut String) -> Result<(), 
         for positional in command.get_positionals() {
             let values = positional.get_possible_values();
             if !values.is_empty() {
-                let values = values
-                    .iter()
-                    .map(PossibleValue::get_name)
-                    .collect::<Vec<_>>();
+                let values = values.iter().map(PossibleValue::get_name).collect::<Vec<_>>();
                 let (name, values) = (command.get_name(), values.join(" "));
-                writeln!(
-                    script,
-                    "complete -c proa -n '__fish_proa_using_subcommand {name}' -f -a '{values}'"
-                )?;
+                writeln!(script, "complete -c proa -n '__fish_proa_using_subcommand {name}' -f -a '{values}'")?;
             }
         }
     }
@@ -96,10 +84,7 @@ fn fish_positionals(program: &clap::Command, script: &mut String) -> Result<(), 
 /// bash's script without indentation, half of its bytes, and without empty lines. No word or
 /// here-document in it goes on over lines, so that they mean nothing.
 fn without_indentation(script: &str) -> String {
-    let lines = script
-        .lines()
-        .map(str::trim_start)
-        .filter(|line| !line.is_empty());
+    let lines = script.lines().map(str::trim_start).filter(|line| !line.is_empty());
     lines.flat_map(|line| [line, "\n"]).collect()
 }
 
@@ -120,11 +105,7 @@ fn man_pages(out: &Path, list: &mut String) -> Result<(), Box<dyn Error>> {
 
 /// The name of the page of a command, or given "" of the program.
 fn man_name(command: &str) -> String {
-    if command.is_empty() {
-        "proa".to_owned()
-    } else {
-        format!("proa-{command}")
-    }
+    if command.is_empty() { "proa".to_owned() } else { format!("proa-{command}") }
 }
 
 /// The page of a command or of the program.
@@ -142,13 +123,7 @@ fn man_page(command: Option<&Command>) -> Result<String, Box<dyn Error>> {
             .subcommand_help_heading("COMMANDS"),
     };
     // The usage shows the positionals; there is no more to say of them.
-    let clap = clap.mut_args(|arg| {
-        if arg.is_positional() {
-            arg.hide(true)
-        } else {
-            arg
-        }
-    });
+    let clap = clap.mut_args(|arg| if arg.is_positional() { arg.hide(true) } else { arg });
     let man = Man::new(clap)
         .title(man_name(command.map_or("", |command| command.name)).to_uppercase())
         .date(MAN_DATE)
@@ -188,10 +163,7 @@ fn last_section(command: Option<&Command>) -> Roff {
 /// rendered by itself starts with them.
 fn one_preamble(page: &str) -> String {
     let head = |line: &str| line.starts_with(".ie ") || line.starts_with(".el ");
-    let lines = page
-        .lines()
-        .enumerate()
-        .filter(|(number, line)| *number < 2 || !head(line));
+    let lines = page.lines().enumerate().filter(|(number, line)| *number < 2 || !head(line));
     lines.flat_map(|(_, line)| [line, "\n"]).collect()
 }
 
@@ -206,20 +178,11 @@ fn program(with_help: bool) -> clap::Command {
         .disable_help_flag(true)
         .args(table::GLOBAL.iter().filter(|flag| !flag.hidden).map(option))
         .args([option(&table::HELP), option(&table::VERSION)])
-        .subcommands(
-            COMMANDS
-                .iter()
-                .filter(|command| !command.hidden)
-                .map(subcommand),
-        );
+        .subcommands(COMMANDS.iter().filter(|command| !command.hidden).map(subcommand));
     if with_help {
-        let help = clap::Command::new("help")
-            .visible_alias("h")
-            .about("show help on a command");
-        program = program.subcommand(
-            help.disable_help_flag(true)
-                .arg(Arg::new("command").value_parser(command_names())),
-        );
+        let help = clap::Command::new("help").visible_alias("h").about("show help on a command");
+        program =
+            program.subcommand(help.disable_help_flag(true).arg(Arg::new("command").value_parser(command_names())));
     }
     program
 }
@@ -230,12 +193,7 @@ fn subcommand(command: &Command) -> clap::Command {
         .disable_help_flag(true)
         .args(command.flags.iter().filter(|flag| !flag.hidden).map(option))
         .arg(option(&table::HELP))
-        .args(
-            command
-                .args
-                .split_whitespace()
-                .map(|word| positional(command, word)),
-        );
+        .args(command.args.split_whitespace().map(|word| positional(command, word)));
     if !command.details.is_empty() {
         made = made.long_about(paragraphs(command.details));
     }
@@ -251,11 +209,7 @@ fn option(flag: &Flag) -> Arg {
         None => arg.action(ArgAction::SetTrue),
         Some(value) => {
             let arg = arg.value_name(value).hide_possible_values(true);
-            let arg = arg.action(if flag.repeat {
-                ArgAction::Append
-            } else {
-                ArgAction::Set
-            });
+            let arg = arg.action(if flag.repeat { ArgAction::Append } else { ArgAction::Set });
             match value {
                 "DIR" => arg.value_hint(ValueHint::DirPath),
                 "FILE" | "SOCKET" => arg.value_hint(ValueHint::AnyPath),
@@ -279,10 +233,7 @@ fn positional(command: &Command, word: &'static str) -> Arg {
         _ => arg.value_hint(ValueHint::Other),
     };
     match (many, command.stop_at_first) {
-        (true, true) => arg
-            .num_args(0..)
-            .trailing_var_arg(true)
-            .allow_hyphen_values(true),
+        (true, true) => arg.num_args(0..).trailing_var_arg(true).allow_hyphen_values(true),
         (true, false) => arg.num_args(1..),
         (false, _) => arg,
     }
@@ -294,12 +245,7 @@ fn choices(value: &'static str) -> PossibleValuesParser {
 }
 
 fn command_names() -> PossibleValuesParser {
-    COMMANDS
-        .iter()
-        .filter(|command| !command.hidden)
-        .map(|command| command.name)
-        .collect::<Vec<_>>()
-        .into()
+    COMMANDS.iter().filter(|command| !command.hidden).map(|command| command.name).collect::<Vec<_>>().into()
 }
 
 /// A paragraph a line, as clap wants it.

@@ -42,21 +42,11 @@ const JNE: u8 = 0x55;
 const EXIT: u8 = 0x95;
 
 /// Puts `rules` into force in a cgroup. `replace`: instead of those that are attached to it, not in addition.
-pub(crate) fn apply(
-    rules: &Rules,
-    cgroup: BorrowedFd<'_>,
-    path: &str,
-    replace: bool,
-) -> Result<(), Error> {
-    let old = if replace {
-        sys::device_programs(cgroup).context("list the device programs of", path)?
-    } else {
-        Vec::new()
-    };
-    let program =
-        sys::load_device_program(&compile(rules)).context("load the device program of", path)?;
-    sys::attach_device_program(cgroup, program.as_fd())
-        .context("attach the device program to", path)?;
+pub(crate) fn apply(rules: &Rules, cgroup: BorrowedFd<'_>, path: &str, replace: bool) -> Result<(), Error> {
+    let old =
+        if replace { sys::device_programs(cgroup).context("list the device programs of", path)? } else { Vec::new() };
+    let program = sys::load_device_program(&compile(rules)).context("load the device program of", path)?;
+    sys::attach_device_program(cgroup, program.as_fd()).context("attach the device program to", path)?;
     for id in old {
         detach(cgroup, id).context("detach an earlier device program from", path)?;
     }
@@ -64,9 +54,7 @@ pub(crate) fn apply(
 }
 
 fn detach(cgroup: BorrowedFd<'_>, id: u32) -> Result<(), Errno> {
-    match sys::program_by_id(id)
-        .and_then(|program| sys::detach_device_program(cgroup, program.as_fd()))
-    {
+    match sys::program_by_id(id).and_then(|program| sys::detach_device_program(cgroup, program.as_fd())) {
         // Somebody else has detached it.
         Err(Errno::NOENT) => Ok(()),
         result => result,
@@ -134,14 +122,8 @@ fn push_rule(program: &mut Vec<Insn>, rule: &DeviceRule) {
 }
 
 fn access_bits(rule: &DeviceRule) -> i32 {
-    let bits = [
-        (rule.read, ACC_READ),
-        (rule.write, ACC_WRITE),
-        (rule.mknod, ACC_MKNOD),
-    ];
-    bits.iter()
-        .filter(|(set, _)| *set)
-        .fold(0, |all, (_, bit)| all | bit)
+    let bits = [(rule.read, ACC_READ), (rule.write, ACC_WRITE), (rule.mknod, ACC_MKNOD)];
+    bits.iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit)
 }
 
 fn verdict(allow: bool) -> [Insn; 2] {
@@ -150,17 +132,8 @@ fn verdict(allow: bool) -> [Insn; 2] {
 
 fn insn(code: u8, to: u8, from: u8, offset: i16, constant: i32) -> Insn {
     // Two bit fields, laid out as the machine does.
-    let registers = if cfg!(target_endian = "little") {
-        from << 4 | to
-    } else {
-        to << 4 | from
-    };
-    Insn {
-        code,
-        registers,
-        offset,
-        constant,
-    }
+    let registers = if cfg!(target_endian = "little") { from << 4 | to } else { to << 4 | from };
+    Insn { code, registers, offset, constant }
 }
 
 #[cfg(test)]
@@ -175,12 +148,7 @@ mod tests {
         let mut registers = [0u64; 11];
         let mut at = 0;
         loop {
-            let Insn {
-                code,
-                registers: pair,
-                offset,
-                constant,
-            } = program[at];
+            let Insn { code, registers: pair, offset, constant } = program[at];
             let (to, from) = (usize::from(pair & 15), usize::from(pair >> 4));
             let constant = i64::from(constant) as u64;
             at += 1;
@@ -211,21 +179,13 @@ mod tests {
                     DeviceKind::Char => kind == DEV_CHAR,
                     DeviceKind::Block => kind == DEV_BLOCK,
                 };
-                let bits = [
-                    (ACC_READ, rule.read),
-                    (ACC_WRITE, rule.write),
-                    (ACC_MKNOD, rule.mknod),
-                ];
-                let numbers = rule.major.is_none_or(|it| it == major)
-                    && rule.minor.is_none_or(|it| it == minor);
+                let bits = [(ACC_READ, rule.read), (ACC_WRITE, rule.write), (ACC_MKNOD, rule.mknod)];
+                let numbers = rule.major.is_none_or(|it| it == major) && rule.minor.is_none_or(|it| it == minor);
                 kinds && numbers && (rule.is_sweeping() || bits.contains(&(bit, true)))
             };
             all.iter().rev().find(speaks).is_none_or(|rule| rule.allow)
         };
-        [ACC_READ, ACC_WRITE, ACC_MKNOD]
-            .into_iter()
-            .filter(|bit| access & bit != 0)
-            .all(allowed)
+        [ACC_READ, ACC_WRITE, ACC_MKNOD].into_iter().filter(|bit| access & bit != 0).all(allowed)
     }
 
     #[test]
@@ -251,16 +211,8 @@ mod tests {
         // All lists of up to three rules, each against accesses to devices in and out of them.
         let mut lists = vec![vec![]];
         for length in 0..3 {
-            let longest: Vec<Vec<DeviceRule>> = lists
-                .iter()
-                .filter(|list| list.len() == length)
-                .cloned()
-                .collect();
-            lists.extend(
-                longest
-                    .iter()
-                    .flat_map(|list| pool.map(|rule| [&list[..], &[rule]].concat())),
-            );
+            let longest: Vec<Vec<DeviceRule>> = lists.iter().filter(|list| list.len() == length).cloned().collect();
+            lists.extend(longest.iter().flat_map(|list| pool.map(|rule| [&list[..], &[rule]].concat())));
         }
         let devices = [(1, 3), (1, 5), (8, 0), (136, 7), (u32::MAX, 3)];
         for list in &lists {
@@ -270,11 +222,8 @@ mod tests {
                     for (major, minor) in devices {
                         // No device has such a number, and a rule for it matches none.
                         let dead = major == u32::MAX;
-                        let list: Vec<_> = list
-                            .iter()
-                            .filter(|it| !dead || it.major != Some(u32::MAX))
-                            .copied()
-                            .collect();
+                        let list: Vec<_> =
+                            list.iter().filter(|it| !dead || it.major != Some(u32::MAX)).copied().collect();
                         let decided = run(&program, access, kind, major, minor);
                         assert_eq!(
                             decided,

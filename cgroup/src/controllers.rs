@@ -23,18 +23,10 @@ pub(crate) fn enable(directory: &Directory) -> Result<(), Error> {
         return Ok(());
     }
     let above = parent(&directory.path);
-    if missing(
-        &offered,
-        read(&join(&directory.mount, above), HANDED_DOWN, &mut buffer)?,
-    )
-    .is_empty()
-    {
+    if missing(&offered, read(&join(&directory.mount, above), HANDED_DOWN, &mut buffer)?).is_empty() {
         return Ok(());
     }
-    let ends = above
-        .match_indices('/')
-        .map(|(at, _)| at)
-        .chain((above != "/").then_some(above.len()));
+    let ends = above.match_indices('/').map(|(at, _)| at).chain((above != "/").then_some(above.len()));
     for end in ends {
         let level = join(&directory.mount, if end == 0 { "/" } else { &above[..end] });
         let mut missing = missing(&offered, read(&level, HANDED_DOWN, &mut buffer)?);
@@ -48,13 +40,8 @@ pub(crate) fn enable(directory: &Directory) -> Result<(), Error> {
 fn hand_down(level: &str, names: &mut Vec<&str>) {
     let file = format!("{level}/{HANDED_DOWN}");
     let enable = |names: &[&str]| {
-        let text = names
-            .iter()
-            .map(|name| format!("+{name}"))
-            .collect::<Vec<_>>()
-            .join(" ");
-        write_text(&file, &text)
-            .inspect_err(|errno| log::debug!("write {text:?} to {file}: {errno}"))
+        let text = names.iter().map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ");
+        write_text(&file, &text).inspect_err(|errno| log::debug!("write {text:?} to {file}: {errno}"))
     };
     // All or nothing; if nothing, see which.
     if names.is_empty() || enable(names).is_ok() {
@@ -79,9 +66,5 @@ fn words(text: &str) -> Vec<&str> {
 
 fn missing<'o>(offered: &[&'o str], handed_down: &str) -> Vec<&'o str> {
     let have = words(handed_down);
-    offered
-        .iter()
-        .copied()
-        .filter(|name| !have.contains(name))
-        .collect()
+    offered.iter().copied().filter(|name| !have.contains(name)).collect()
 }

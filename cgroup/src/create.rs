@@ -14,10 +14,7 @@ const ATTEMPTS: u32 = 16;
 
 /// See [`Place::create`].
 pub(crate) fn create(place: &Place) -> Result<Cgroup, Error> {
-    let mut made = Made {
-        directories: Vec::new(),
-        armed: true,
-    };
+    let mut made = Made { directories: Vec::new(), armed: true };
     let mut place = place.clone();
     let mut fresh = false;
     for directory in &mut place.v1 {
@@ -37,11 +34,7 @@ pub(crate) fn create(place: &Place) -> Result<Cgroup, Error> {
         unified = Some(open_directory(&path).context("open", &path)?);
     }
     made.armed = false;
-    Ok(Cgroup {
-        place,
-        unified,
-        fresh,
-    })
+    Ok(Cgroup { place, unified, fresh })
 }
 
 /// What has been made so far; removed again unless disarmed.
@@ -66,8 +59,7 @@ impl Made {
                     return Ok(false);
                 }
                 Err(Errno::NOENT) if parent(&directory.path) != "/" => {
-                    make_above(directory)
-                        .inspect_err(|_| self.directories.push(directory.clone()))?;
+                    make_above(directory).inspect_err(|_| self.directories.push(directory.clone()))?;
                 }
                 Err(errno) => {
                     self.directories.push(directory.clone());
@@ -85,12 +77,7 @@ const MODE: Mode = Mode::from_raw_mode(0o755);
 /// meanwhile is left to the next attempt.
 fn make_above(directory: &mut Directory) -> Result<(), Error> {
     let above = parent(&directory.path);
-    let ends: Vec<usize> = above
-        .match_indices('/')
-        .map(|(at, _)| at)
-        .skip(1)
-        .chain([above.len()])
-        .collect();
+    let ends: Vec<usize> = above.match_indices('/').map(|(at, _)| at).skip(1).chain([above.len()]).collect();
     for (level, end) in ends.iter().enumerate() {
         let path = join(&directory.mount, &above[..*end]);
         match mkdirat(CWD, &*path, MODE) {
@@ -110,10 +97,7 @@ fn check_unused(directory: &Directory) -> Result<(), Error> {
     let mut pids = Vec::new();
     walk::processes(&path, &mut pids)?;
     if !pids.is_empty() {
-        return Err(Error::NotEmpty {
-            path,
-            processes: pids.len(),
-        });
+        return Err(Error::NotEmpty { path, processes: pids.len() });
     }
     if freeze::is_frozen(directory)? {
         return Err(Error::Frozen { path });
@@ -128,9 +112,7 @@ impl Drop for Made {
         }
         // The error that led here is the one to report.
         for directory in &self.directories {
-            if let Err(error) =
-                remove::remove_directory(directory, &mut Deadline::after(remove::PATIENCE))
-            {
+            if let Err(error) = remove::remove_directory(directory, &mut Deadline::after(remove::PATIENCE)) {
                 log::warn!("undoing the creation of a cgroup: {error}");
             }
         }

@@ -16,11 +16,7 @@ pub(crate) struct Deadline {
 
 impl Deadline {
     pub(crate) fn after(limit: Duration) -> Deadline {
-        Deadline {
-            start: Instant::now(),
-            limit,
-            pause: Duration::from_micros(100),
-        }
+        Deadline { start: Instant::now(), limit, pause: Duration::from_micros(100) }
     }
 
     /// Waits a little, or says that the time is over.
@@ -40,24 +36,15 @@ impl Deadline {
         let Some(pause) = self.next() else {
             return Ok(false);
         };
-        let timeout = Timespec {
-            tv_sec: pause.as_secs() as i64,
-            tv_nsec: pause.subsec_nanos().into(),
-        };
-        match poll(
-            &mut [PollFd::from_borrowed_fd(file, PollFlags::PRI)],
-            Some(&timeout),
-        ) {
+        let timeout = Timespec { tv_sec: pause.as_secs() as i64, tv_nsec: pause.subsec_nanos().into() };
+        match poll(&mut [PollFd::from_borrowed_fd(file, PollFlags::PRI)], Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => Ok(true),
             Err(errno) => Err(errno),
         }
     }
 
     fn next(&mut self) -> Option<Duration> {
-        let left = self
-            .limit
-            .checked_sub(self.start.elapsed())
-            .filter(|left| !left.is_zero())?;
+        let left = self.limit.checked_sub(self.start.elapsed()).filter(|left| !left.is_zero())?;
         let pause = self.pause.min(left);
         self.pause = (self.pause * 2).min(Duration::from_millis(20));
         Some(pause)

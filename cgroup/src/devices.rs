@@ -37,33 +37,18 @@ pub struct DeviceRule {
 
 impl DeviceRule {
     const fn allow(kind: DeviceKind, major: Option<u32>, minor: Option<u32>) -> DeviceRule {
-        DeviceRule {
-            allow: true,
-            kind,
-            major,
-            minor,
-            read: true,
-            write: true,
-            mknod: true,
-        }
+        DeviceRule { allow: true, kind, major, minor, read: true, write: true, mknod: true }
     }
 
     const fn allow_mknod(kind: DeviceKind) -> DeviceRule {
-        DeviceRule {
-            read: false,
-            write: false,
-            ..DeviceRule::allow(kind, None, None)
-        }
+        DeviceRule { read: false, write: false, ..DeviceRule::allow(kind, None, None) }
     }
 
     /// Whether it replaces all rules before it. A denial for all devices does so whatever access it names, as it does
     /// in cgroup v1: one that names none would otherwise deny nothing.
     pub(crate) fn is_sweeping(&self) -> bool {
         let all_access = self.read && self.write && self.mknod;
-        self.kind == DeviceKind::All
-            && self.major.is_none()
-            && self.minor.is_none()
-            && (all_access || !self.allow)
+        self.kind == DeviceKind::All && self.major.is_none() && self.minor.is_none() && (all_access || !self.allow)
     }
 
     fn has_access(&self) -> bool {
@@ -92,15 +77,10 @@ impl fmt::Display for DeviceRule {
             DeviceKind::Char => 'c',
             DeviceKind::Block => 'b',
         };
-        let number = |number: Option<u32>| {
-            number.map_or_else(|| "*".to_owned(), |number| number.to_string())
-        };
+        let number = |number: Option<u32>| number.map_or_else(|| "*".to_owned(), |number| number.to_string());
         write!(f, "{kind} {}:{} ", number(self.major), number(self.minor))?;
         let access = [(self.read, "r"), (self.write, "w"), (self.mknod, "m")];
-        access
-            .iter()
-            .filter(|(set, _)| *set)
-            .try_for_each(|(_, letter)| f.write_str(letter))
+        access.iter().filter(|(set, _)| *set).try_for_each(|(_, letter)| f.write_str(letter))
     }
 }
 
@@ -110,18 +90,9 @@ impl fmt::Display for DeviceRule {
 pub fn default_device_rules() -> Vec<DeviceRule> {
     use DeviceKind::{Block, Char};
     let char = |major, minor| DeviceRule::allow(Char, Some(major), minor);
-    let mut rules = vec![
-        DeviceRule::allow_mknod(Char),
-        DeviceRule::allow_mknod(Block),
-    ];
+    let mut rules = vec![DeviceRule::allow_mknod(Char), DeviceRule::allow_mknod(Block)];
     rules.extend([3, 5, 7, 8, 9].map(|minor| char(1, Some(minor))));
-    rules.extend([
-        char(5, Some(0)),
-        char(136, None),
-        char(5, Some(2)),
-        char(10, Some(200)),
-        char(5, Some(1)),
-    ]);
+    rules.extend([char(5, Some(0)), char(136, None), char(5, Some(2)), char(10, Some(200)), char(5, Some(1))]);
     rules
 }
 
@@ -139,11 +110,7 @@ impl Rules {
         let last = rules.iter().rposition(DeviceRule::is_sweeping);
         Rules {
             base: last.map(|at| rules[at].allow),
-            rest: rules[last.map_or(0, |at| at + 1)..]
-                .iter()
-                .filter(|rule| rule.has_access())
-                .copied()
-                .collect(),
+            rest: rules[last.map_or(0, |at| at + 1)..].iter().filter(|rule| rule.has_access()).copied().collect(),
         }
     }
 
@@ -158,29 +125,21 @@ impl Rules {
             let ignored = |earlier: &&DeviceRule| {
                 // Only what differs from the base is an exception; without a base either may be.
                 let exception = self.base.is_none_or(|base| earlier.allow != base);
-                exception
-                    && earlier.allow != rule.allow
-                    && earlier.overlaps(rule)
-                    && !earlier.same_devices(rule)
+                exception && earlier.allow != rule.allow && earlier.overlaps(rule) && !earlier.same_devices(rule)
             };
             if let Some(earlier) = rest[..at].iter().find(ignored) {
                 return Err((*rule, *earlier));
             }
         }
         let base = self.base.map(|allow| (allow, "a *:* rwm".to_owned()));
-        Ok(base
-            .into_iter()
-            .chain(rest.iter().map(|rule| (rule.allow, rule.to_string())))
-            .collect())
+        Ok(base.into_iter().chain(rest.iter().map(|rule| (rule.allow, rule.to_string()))).collect())
     }
 }
 
 /// In cgroup v1 `a` is all devices whatever else is said: a rule for some of both kinds becomes two.
 fn split_kinds(rule: &DeviceRule) -> Vec<DeviceRule> {
     match rule.kind {
-        DeviceKind::All => [DeviceKind::Block, DeviceKind::Char]
-            .map(|kind| DeviceRule { kind, ..*rule })
-            .to_vec(),
+        DeviceKind::All => [DeviceKind::Block, DeviceKind::Char].map(|kind| DeviceRule { kind, ..*rule }).to_vec(),
         _ => vec![*rule],
     }
 }
@@ -215,8 +174,7 @@ pub(crate) mod tests {
     }
 
     fn writes(texts: &[&str]) -> Result<String, String> {
-        let sign =
-            |(allow, rule): (bool, String)| format!("{}{rule}", if allow { '+' } else { '-' });
+        let sign = |(allow, rule): (bool, String)| format!("{}{rule}", if allow { '+' } else { '-' });
         match rules(texts).v1_writes() {
             Ok(writes) => Ok(writes.into_iter().map(sign).collect::<Vec<_>>().join(", ")),
             Err((rule, earlier)) => Err(format!("{rule} against {earlier}")),
@@ -225,35 +183,17 @@ pub(crate) mod tests {
 
     #[test]
     fn the_defaults_are_the_fixed_list() {
-        let printed: Vec<String> = default_device_rules()
-            .iter()
-            .map(DeviceRule::to_string)
-            .collect();
-        let numbers = [
-            "1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "136:*", "5:2", "10:200", "5:1",
-        ];
+        let printed: Vec<String> = default_device_rules().iter().map(DeviceRule::to_string).collect();
+        let numbers = ["1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "136:*", "5:2", "10:200", "5:1"];
         let used = numbers.map(|number| format!("c {number} rwm"));
-        assert_eq!(
-            printed,
-            [
-                vec!["c *:* m".to_owned(), "b *:* m".to_owned()],
-                used.to_vec()
-            ]
-            .concat()
-        );
+        assert_eq!(printed, [vec!["c *:* m".to_owned(), "b *:* m".to_owned()], used.to_vec()].concat());
         assert!(default_device_rules().iter().all(|rule| rule.allow));
     }
 
     #[test]
     fn v1_gets_the_rules_in_order_from_the_last_that_is_for_all() {
-        assert_eq!(
-            writes(&["-a *:* rwm", "+c 1:3 rwm", "+b 8:* r"]).unwrap(),
-            "-a *:* rwm, +c 1:3 rwm, +b 8:* r"
-        );
-        assert_eq!(
-            writes(&["+c 1:3 rwm", "-a *:* rwm", "+c 1:5 w"]).unwrap(),
-            "-a *:* rwm, +c 1:5 w"
-        );
+        assert_eq!(writes(&["-a *:* rwm", "+c 1:3 rwm", "+b 8:* r"]).unwrap(), "-a *:* rwm, +c 1:3 rwm, +b 8:* r");
+        assert_eq!(writes(&["+c 1:3 rwm", "-a *:* rwm", "+c 1:5 w"]).unwrap(), "-a *:* rwm, +c 1:5 w");
         assert_eq!(writes(&["-c 1:3 w"]).unwrap(), "-c 1:3 w");
         assert_eq!(writes(&["+a *:* rwm"]).unwrap(), "+a *:* rwm");
     }
@@ -261,36 +201,18 @@ pub(crate) mod tests {
     #[test]
     fn a_denial_of_all_is_complete_and_a_permission_is_what_it_says() {
         assert_eq!(writes(&["-a *:*"]).unwrap(), "-a *:* rwm");
-        assert_eq!(
-            writes(&["-a *:* rwm", "+a *:* r"]).unwrap(),
-            "-a *:* rwm, +b *:* r, +c *:* r"
-        );
-        assert_eq!(
-            writes(&["-a *:* rwm", "+a 1:3 rw"]).unwrap(),
-            "-a *:* rwm, +b 1:3 rw, +c 1:3 rw"
-        );
+        assert_eq!(writes(&["-a *:* rwm", "+a *:* r"]).unwrap(), "-a *:* rwm, +b *:* r, +c *:* r");
+        assert_eq!(writes(&["-a *:* rwm", "+a 1:3 rw"]).unwrap(), "-a *:* rwm, +b 1:3 rw, +c 1:3 rw");
         assert_eq!(writes(&["-a *:* rwm", "+c 1:3"]).unwrap(), "-a *:* rwm");
     }
 
     #[test]
     fn v1_refuses_to_take_back_a_part_as_the_kernel_would_not_do_it() {
         let refused = [
-            (
-                ["-a *:* rwm", "+c 1:* rwm", "-c 1:3 w"],
-                "c 1:3 w against c 1:* rwm",
-            ),
-            (
-                ["-a *:* rwm", "+c 1:3 rwm", "-c *:* r"],
-                "c *:* r against c 1:3 rwm",
-            ),
-            (
-                ["+a *:* rwm", "-c *:3 w", "+c 1:* w"],
-                "c 1:* w against c *:3 w",
-            ),
-            (
-                ["-b 8:* rwm", "+b 8:0 r", "+c 1:3 r"],
-                "b 8:0 r against b 8:* rwm",
-            ),
+            (["-a *:* rwm", "+c 1:* rwm", "-c 1:3 w"], "c 1:3 w against c 1:* rwm"),
+            (["-a *:* rwm", "+c 1:3 rwm", "-c *:* r"], "c *:* r against c 1:3 rwm"),
+            (["+a *:* rwm", "-c *:3 w", "+c 1:* w"], "c 1:* w against c *:3 w"),
+            (["-b 8:* rwm", "+b 8:0 r", "+c 1:3 r"], "b 8:0 r against b 8:* rwm"),
         ];
         for (texts, expected) in refused {
             assert_eq!(writes(&texts).unwrap_err(), expected);

@@ -101,14 +101,10 @@ pub enum Error {
     #[error("this container has no cgroup that can be frozen")]
     NoFreezer,
     /// Device rules cannot be applied: no v1 devices controller and no v2.
-    #[error(
-        "device rules need the devices controller of cgroup v1, or cgroup v2: neither is there"
-    )]
+    #[error("device rules need the devices controller of cgroup v1, or cgroup v2: neither is there")]
     NoDeviceControl,
     /// cgroup v1 would silently ignore a device rule.
-    #[error(
-        "device rule {rule:?} overlaps the earlier {earlier:?} without being equal: cgroup v1 would ignore it"
-    )]
+    #[error("device rule {rule:?} overlaps the earlier {earlier:?} without being equal: cgroup v1 would ignore it")]
     DeviceOverlap {
         /// The rule, as cgroup v1 writes it: `c 1:3 rwm`.
         rule: String,

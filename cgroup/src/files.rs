@@ -22,9 +22,7 @@ pub(crate) fn read_text<'b>(path: &str, buffer: &'b mut [u8; TEXT]) -> Result<&'
 
 /// Bytes of the kernel's as text, without white space at their ends.
 pub(crate) fn text(bytes: &[u8]) -> Result<&str, Errno> {
-    std::str::from_utf8(bytes)
-        .map(str::trim)
-        .map_err(|_| Errno::ILSEQ)
+    std::str::from_utf8(bytes).map(str::trim).map_err(|_| Errno::ILSEQ)
 }
 
 /// Appends to `bytes` all that a file holds.

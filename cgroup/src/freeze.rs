@@ -36,10 +36,7 @@ pub(crate) fn freeze(place: &Place) -> Result<(), Error> {
     let thawed = thaw_directory(directory);
     frozen?;
     thawed?;
-    Err(Error::FreezeTimeout {
-        path: directory.full(),
-        waited: PATIENCE,
-    })
+    Err(Error::FreezeTimeout { path: directory.full(), waited: PATIENCE })
 }
 
 fn freeze_v2(directory: &Directory) -> Result<bool, Error> {
@@ -74,11 +71,7 @@ pub(crate) fn thaw(place: &Place) -> Result<(), Error> {
 
 /// Thaws what the v1 freezer may have frozen: other than on v2, a frozen process there does not die when killed.
 pub(crate) fn thaw_v1(place: &Place) -> Result<(), Error> {
-    place
-        .v1
-        .iter()
-        .find(|directory| directory.has("freezer"))
-        .map_or(Ok(()), thaw_directory)
+    place.v1.iter().find(|directory| directory.has("freezer")).map_or(Ok(()), thaw_directory)
 }
 
 /// Freezes with the v1 freezer, if there is one, what can be in a moment. The caller thaws.

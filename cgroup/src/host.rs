@@ -42,9 +42,7 @@ pub struct Hierarchy {
 impl Hierarchy {
     /// The name of its directory below /sys/fs/cgroup: `cpu,cpuacct` or `systemd`.
     pub fn name(&self) -> &str {
-        self.controllers
-            .strip_prefix("name=")
-            .unwrap_or(&self.controllers)
+        self.controllers.strip_prefix("name=").unwrap_or(&self.controllers)
     }
 
     /// What mount(2) of type `cgroup` takes as data for it: `cpu,cpuacct` or `none,name=systemd`.
@@ -118,20 +116,14 @@ impl Host {
     pub fn detect() -> Result<Host, Error> {
         if has_magic(ROOT, CGROUP2_SUPER_MAGIC) {
             let unified = hierarchy(Membership::default(), ROOT, "/");
-            return Ok(Host {
-                mode: Mode::V2,
-                hierarchies: Vec::new(),
-                unified: Some(unified),
-            });
+            return Ok(Host { mode: Mode::V2, hierarchies: Vec::new(), unified: Some(unified) });
         }
         let mut mounts = None;
         let mut found = Vec::new();
         for membership in own::memberships("self")? {
             found.extend(locate(membership, &mut mounts)?);
         }
-        let (unified, hierarchies) = found
-            .into_iter()
-            .partition::<Vec<_>, _>(|it| it.controllers.is_empty());
+        let (unified, hierarchies) = found.into_iter().partition::<Vec<_>, _>(|it| it.controllers.is_empty());
         let unified = unified.into_iter().next();
         let mode = match (hierarchies.is_empty(), &unified) {
             (true, None) => return Err(Error::NotMounted),
@@ -139,11 +131,7 @@ impl Host {
             (false, None) => Mode::V1,
             (false, Some(_)) => Mode::Hybrid,
         };
-        Ok(Host {
-            mode,
-            hierarchies,
-            unified,
-        })
+        Ok(Host { mode, hierarchies, unified })
     }
 
     /// Which kinds of hierarchies there are.
@@ -184,15 +172,8 @@ impl Host {
             true => Ok(hierarchy.directory(wish.path.clone())),
             false => hierarchy.below_own(&wish.path),
         };
-        let v1 = self
-            .hierarchies
-            .iter()
-            .map(directory)
-            .collect::<Result<_, Error>>()?;
-        Ok(Place::new(
-            self.unified.as_ref().map(directory).transpose()?,
-            v1,
-        ))
+        let v1 = self.hierarchies.iter().map(directory).collect::<Result<_, Error>>()?;
+        Ok(Place::new(self.unified.as_ref().map(directory).transpose()?, v1))
     }
 
     /// The place where a process is now, for another to join it there: the container may have moved its own init.
@@ -203,46 +184,23 @@ impl Host {
         let process = pid.to_string();
         let memberships = own::memberships(&process)?;
         let directory = |hierarchy: &Hierarchy| {
-            let line = memberships
-                .iter()
-                .find(|line| line.controllers == hierarchy.controllers)?;
-            Some(
-                hierarchy
-                    .reach(&process, &line.path)
-                    .map(|path| hierarchy.directory(path.to_owned())),
-            )
+            let line = memberships.iter().find(|line| line.controllers == hierarchy.controllers)?;
+            Some(hierarchy.reach(&process, &line.path).map(|path| hierarchy.directory(path.to_owned())))
         };
-        let v1 = self
-            .hierarchies
-            .iter()
-            .filter_map(directory)
-            .collect::<Result<_, Error>>()?;
-        Ok(Place::new(
-            self.unified.as_ref().and_then(directory).transpose()?,
-            v1,
-        ))
+        let v1 = self.hierarchies.iter().filter_map(directory).collect::<Result<_, Error>>()?;
+        Ok(Place::new(self.unified.as_ref().and_then(directory).transpose()?, v1))
     }
 }
 
 /// Finds where the hierarchy of a line of /proc/self/cgroup is mounted.
-fn locate(
-    membership: Membership,
-    mounts: &mut Option<Vec<CgroupMount>>,
-) -> Result<Option<Hierarchy>, Error> {
+fn locate(membership: Membership, mounts: &mut Option<Vec<CgroupMount>>) -> Result<Option<Hierarchy>, Error> {
     let (name, magic) = match membership.controllers.as_str() {
         "" => ("unified", CGROUP2_SUPER_MAGIC),
-        controllers => (
-            controllers.strip_prefix("name=").unwrap_or(controllers),
-            CGROUP_SUPER_MAGIC,
-        ),
+        controllers => (controllers.strip_prefix("name=").unwrap_or(controllers), CGROUP_SUPER_MAGIC),
     };
     let conventional = format!("{ROOT}/{name}");
     // Asked of the own cgroup, not of the mount point: inside a container that shows its part of the hierarchy alone.
-    let own = if own::is_outside(&membership.path) {
-        "/"
-    } else {
-        &membership.path
-    };
+    let own = if own::is_outside(&membership.path) { "/" } else { &membership.path };
     if has_magic(&join(&conventional, own), magic) {
         return Ok(Some(hierarchy(membership, &conventional, "/")));
     }
@@ -255,16 +213,8 @@ fn locate(
 }
 
 fn hierarchy(membership: Membership, mount: &str, root: &str) -> Hierarchy {
-    let Membership {
-        controllers,
-        path: own,
-    } = membership;
-    Hierarchy {
-        controllers,
-        mount: mount.to_owned(),
-        root: root.to_owned(),
-        own,
-    }
+    let Membership { controllers, path: own } = membership;
+    Hierarchy { controllers, mount: mount.to_owned(), root: root.to_owned(), own }
 }
 
 /// Whether `path` exists and is on a file system of that type.
@@ -277,14 +227,7 @@ mod tests {
     use super::*;
 
     fn of(controllers: &str, mount: &str, root: &str, own: &str) -> Hierarchy {
-        hierarchy(
-            Membership {
-                controllers: controllers.into(),
-                path: own.into(),
-            },
-            mount,
-            root,
-        )
+        hierarchy(Membership { controllers: controllers.into(), path: own.into() }, mount, root)
     }
 
     fn hybrid() -> Host {
@@ -294,18 +237,11 @@ mod tests {
             of("memory", "/m", "/docker/x", "/docker/x/y"),
         ];
         let unified = Some(of("", "/sys/fs/cgroup/unified", "/", "/own"));
-        Host {
-            mode: Mode::Hybrid,
-            hierarchies,
-            unified,
-        }
+        Host { mode: Mode::Hybrid, hierarchies, unified }
     }
 
     fn paths(place: &Place) -> Vec<String> {
-        place
-            .paths()
-            .map(|(_, path)| path.into_os_string().into_string().unwrap())
-            .collect()
+        place.paths().map(|(_, path)| path.into_os_string().into_string().unwrap()).collect()
     }
 
     #[test]
@@ -317,30 +253,15 @@ mod tests {
             "/m/y/a/b",
         ];
         assert_eq!(paths(&hybrid().place(Some("a/b"), "c1").unwrap()), expected);
-        assert_eq!(
-            paths(&hybrid().place(None, "c1").unwrap())[2],
-            "/sys/fs/cgroup/cpu,cpuacct/own/c1"
-        );
+        assert_eq!(paths(&hybrid().place(None, "c1").unwrap())[2], "/sys/fs/cgroup/cpu,cpuacct/own/c1");
     }
 
     #[test]
     fn absolute_paths_are_below_each_mount_point() {
-        let expected = [
-            "/sys/fs/cgroup/unified/a",
-            "/sys/fs/cgroup/systemd/a",
-            "/sys/fs/cgroup/cpu,cpuacct/a",
-            "/m/a",
-        ];
+        let expected = ["/sys/fs/cgroup/unified/a", "/sys/fs/cgroup/systemd/a", "/sys/fs/cgroup/cpu,cpuacct/a", "/m/a"];
         assert_eq!(paths(&hybrid().place(Some("/a"), "c1").unwrap()), expected);
-        let v2 = Host {
-            mode: Mode::V2,
-            hierarchies: vec![],
-            unified: Some(of("", ROOT, "/", "")),
-        };
-        assert_eq!(
-            paths(&v2.place(Some("/a/b"), "c1").unwrap()),
-            ["/sys/fs/cgroup/a/b"]
-        );
+        let v2 = Host { mode: Mode::V2, hierarchies: vec![], unified: Some(of("", ROOT, "/", "")) };
+        assert_eq!(paths(&v2.place(Some("/a/b"), "c1").unwrap()), ["/sys/fs/cgroup/a/b"]);
     }
 
     #[test]
@@ -349,34 +270,18 @@ mod tests {
         let beside = |own| v2.beside(own, "/c1").map(|directory| directory.full());
         assert_eq!(beside("/").unwrap(), "/sys/fs/cgroup/c1");
         assert_eq!(beside("/own").unwrap(), "/sys/fs/cgroup/c1");
-        assert_eq!(
-            beside("/a.slice/b.service").unwrap(),
-            "/sys/fs/cgroup/a.slice/c1"
-        );
+        assert_eq!(beside("/a.slice/b.service").unwrap(), "/sys/fs/cgroup/a.slice/c1");
         let error = beside("/../b").unwrap_err().to_string();
-        assert!(
-            error.contains("\"/../b\" of process self cannot be reached below /sys/fs/cgroup"),
-            "{error}"
-        );
+        assert!(error.contains("\"/../b\" of process self cannot be reached below /sys/fs/cgroup"), "{error}");
     }
 
     #[test]
     fn a_cgroup_out_of_reach_matters_only_to_relative_paths() {
-        let outside = [
-            of("cpu", "/c", "/", "/../x"),
-            of("cpu", "/c", "/docker/x", "/elsewhere"),
-        ];
+        let outside = [of("cpu", "/c", "/", "/../x"), of("cpu", "/c", "/docker/x", "/elsewhere")];
         for hierarchy in outside {
             assert_eq!(hierarchy.own(), None);
-            let host = Host {
-                mode: Mode::V1,
-                hierarchies: vec![hierarchy],
-                unified: None,
-            };
-            assert!(matches!(
-                host.place(None, "c1"),
-                Err(Error::OutOfReach { .. })
-            ));
+            let host = Host { mode: Mode::V1, hierarchies: vec![hierarchy], unified: None };
+            assert!(matches!(host.place(None, "c1"), Err(Error::OutOfReach { .. })));
             assert_eq!(paths(&host.place(Some("/c1"), "c1").unwrap()), ["/c/c1"]);
         }
     }
@@ -384,25 +289,14 @@ mod tests {
     #[test]
     fn a_hierarchy_says_how_it_is_mounted() {
         let host = hybrid();
-        let [systemd, cpu, memory] = host.hierarchies() else {
-            panic!()
-        };
-        assert_eq!(
-            (systemd.name(), &*systemd.mount_data()),
-            ("systemd", "none,name=systemd")
-        );
-        assert_eq!(
-            (cpu.name(), &*cpu.mount_data()),
-            ("cpu,cpuacct", "cpu,cpuacct")
-        );
+        let [systemd, cpu, memory] = host.hierarchies() else { panic!() };
+        assert_eq!((systemd.name(), &*systemd.mount_data()), ("systemd", "none,name=systemd"));
+        assert_eq!((cpu.name(), &*cpu.mount_data()), ("cpu,cpuacct", "cpu,cpuacct"));
         assert_eq!(cpu.aliases().collect::<Vec<_>>(), ["cpu", "cpuacct"]);
         assert_eq!(memory.aliases().count() + systemd.aliases().count(), 0);
         assert_eq!((cpu.own(), memory.own()), (Some("/own"), Some("/y")));
         let place = host.place(Some("/a"), "c1").unwrap();
         assert_eq!(place.path_in(memory), Some("/m/a".into()));
-        assert_eq!(
-            place.unified_path(),
-            Some("/sys/fs/cgroup/unified/a".into())
-        );
+        assert_eq!(place.unified_path(), Some("/sys/fs/cgroup/unified/a".into()));
     }
 }

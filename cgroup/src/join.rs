@@ -21,15 +21,12 @@ pub(crate) fn join(place: &Place, pid: i32, unified: bool) -> Result<(), Error> 
             continue;
         }
         let path = directory.file("cgroup.procs");
-        let file = openat(CWD, &*path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-            .context("open", &path)?;
+        let file = openat(CWD, &*path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).context("open", &path)?;
         files.push((path, file));
     }
     let text = pid.to_string();
     for (path, file) in &files {
-        write(file, text.as_bytes())
-            .map(drop)
-            .context(&format!("write {text:?} to"), path)?;
+        write(file, text.as_bytes()).map(drop).context(&format!("write {text:?} to"), path)?;
     }
     Ok(())
 }

@@ -54,15 +54,8 @@ fn kill_seen(place: &Place) -> Result<(), Error> {
         freeze::thaw_v1(place)?;
         seen = pids;
     }
-    let path = place
-        .directories()
-        .next()
-        .map(Directory::full)
-        .unwrap_or_default();
-    Err(Error::KillTimeout {
-        path,
-        rounds: ROUNDS,
-    })
+    let path = place.directories().next().map(Directory::full).unwrap_or_default();
+    Err(Error::KillTimeout { path, rounds: ROUNDS })
 }
 
 /// Sends a signal to each process. One born meanwhile may miss it, but not SIGKILL.
@@ -78,10 +71,7 @@ fn signal_each(pids: &[i32], signal: i32) -> Result<(), Error> {
         match sys::kill(*pid, signal) {
             Ok(()) | Err(Errno::SRCH) => {}
             Err(errno) => {
-                return Err(errno).context(
-                    &format!("send signal {signal} to"),
-                    &format!("process {pid}"),
-                );
+                return Err(errno).context(&format!("send signal {signal} to"), &format!("process {pid}"));
             }
         }
     }
@@ -109,27 +99,15 @@ mod tests {
     /// As where there is no cgroup.kill, or on cgroup v1, whichever this host has.
     #[test]
     fn processes_that_multiply_are_killed_one_by_one() {
-        let place = Host::detect()
-            .unwrap()
-            .place(None, &format!("proa-test-kill-{}", std::process::id()))
-            .unwrap();
+        let place = Host::detect().unwrap().place(None, &format!("proa-test-kill-{}", std::process::id())).unwrap();
         let cgroup = match place.create() {
-            Err(error)
-                if matches!(
-                    error.errno(),
-                    Some(libc::EACCES | libc::EPERM | libc::EROFS)
-                ) =>
-            {
+            Err(error) if matches!(error.errno(), Some(libc::EACCES | libc::EPERM | libc::EROFS)) => {
                 return println!("SKIPPED: {error}");
             }
             result => result.unwrap(),
         };
         let script = "read _; f() { for i in $(seq 200); do sleep 1000 & sleep 0.005; done; }; f & f & f & f";
-        let mut shell = Command::new("sh")
-            .args(["-c", script])
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut shell = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
         let joined = cgroup.join(shell.id() as i32, false);
         drop(shell.stdin.take());
         std::thread::sleep(std::time::Duration::from_millis(200));
@@ -143,10 +121,6 @@ mod tests {
         joined.unwrap();
         killed.unwrap();
         cleaned.unwrap();
-        println!(
-            "{} processes, {} of them still ending after the kill",
-            many.unwrap(),
-            left.unwrap().len()
-        );
+        println!("{} processes, {} of them still ending after the kill", many.unwrap(), left.unwrap().len());
     }
 }

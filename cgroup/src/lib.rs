@@ -88,11 +88,7 @@ impl Cgroup {
     /// # Errors
     /// What cannot be applied, by the file or program that it takes.
     pub fn apply(&self, resources: &Resources) -> Result<(), Error> {
-        if self.place.is_disabled() {
-            Ok(())
-        } else {
-            resources::apply(self, resources)
-        }
+        if self.place.is_disabled() { Ok(()) } else { resources::apply(self, resources) }
     }
 
     /// Makes the host's user `uid` the owner of the cgroup in cgroup v2 and of those files in it that
@@ -102,11 +98,7 @@ impl Cgroup {
     /// # Errors
     /// The first chown that fails; a listed file that does not exist is none.
     pub fn delegate(&self, uid: u32) -> Result<(), Error> {
-        match (
-            self.place.v1.is_empty(),
-            self.unified_fd(),
-            &self.place.unified,
-        ) {
+        match (self.place.v1.is_empty(), self.unified_fd(), &self.place.unified) {
             (true, Some(fd), Some(directory)) => delegate::delegate(fd, &directory.full(), uid),
             _ => Ok(()),
         }

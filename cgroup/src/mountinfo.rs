@@ -20,8 +20,7 @@ pub(crate) struct CgroupMount {
 
 /// All mounts of cgroup file systems in this mount namespace.
 pub(crate) fn cgroup_mounts() -> Result<Vec<CgroupMount>, Error> {
-    let file =
-        openat(CWD, FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context("open", FILE)?;
+    let file = openat(CWD, FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context("open", FILE)?;
     let mut bytes = Vec::new();
     read_all(&file, &mut bytes).context("read", FILE)?;
     Ok(parse(&bytes))
@@ -29,16 +28,10 @@ pub(crate) fn cgroup_mounts() -> Result<Vec<CgroupMount>, Error> {
 
 /// The mount of one hierarchy, `cpu,cpuacct` or `name=x` or empty for v2, in which the cgroup `own` can be seen.
 /// Another part of the hierarchy, as a container's bind mount shows it, is better than nothing.
-pub(crate) fn find<'m>(
-    mounts: &'m [CgroupMount],
-    controllers: &str,
-    own: &str,
-) -> Option<&'m CgroupMount> {
+pub(crate) fn find<'m>(mounts: &'m [CgroupMount], controllers: &str, own: &str) -> Option<&'m CgroupMount> {
     let of_hierarchy = |mount: &&CgroupMount| match controllers {
         "" => mount.options.is_empty(),
-        words => words
-            .split(',')
-            .all(|word| mount.options.iter().any(|option| option == word)),
+        words => words.split(',').all(|word| mount.options.iter().any(|option| option == word)),
     };
     let shows_own = |mount: &&CgroupMount| below(own, &mount.root).is_some();
     let mut mounts = mounts.iter().filter(of_hierarchy);
@@ -57,10 +50,7 @@ pub(crate) fn below<'p>(path: &'p str, root: &str) -> Option<&'p str> {
 
 /// Lines that are not of a cgroup file system, or not UTF-8, are none of ours.
 fn parse(bytes: &[u8]) -> Vec<CgroupMount> {
-    bytes
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| parse_line(std::str::from_utf8(line).ok()?))
-        .collect()
+    bytes.split(|byte| *byte == b'\n').filter_map(|line| parse_line(std::str::from_utf8(line).ok()?)).collect()
 }
 
 /// `32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime shared:9 - cgroup cgroup rw,cpu`, see proc_pid_mountinfo(5).
@@ -73,11 +63,7 @@ fn parse_line(line: &str) -> Option<CgroupMount> {
         _ => return None,
     };
     let mut fields = mount.split(' ').skip(3);
-    Some(CgroupMount {
-        root: unescape(fields.next()?)?,
-        point: unescape(fields.next()?)?,
-        options,
-    })
+    Some(CgroupMount { root: unescape(fields.next()?)?, point: unescape(fields.next()?)?, options })
 }
 
 /// Undoes the kernel's `\040` for white space and backslash.
@@ -86,15 +72,7 @@ fn unescape(field: &str) -> Option<String> {
     let mut rest = field.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
         match (first, tail) {
-            (
-                b'\\',
-                [
-                    a @ b'0'..=b'3',
-                    b @ b'0'..=b'7',
-                    c @ b'0'..=b'7',
-                    after @ ..,
-                ],
-            ) => {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
                 bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
                 rest = after;
             }
@@ -128,10 +106,7 @@ mod tests {
         assert_eq!(point("name=systemd", "/"), Some("/c/systemd"));
         assert_eq!(point("", "/q"), Some("/c/unified"));
         assert_eq!(point("memory", "/"), None);
-        assert_eq!(
-            find(&mounts[..1], "cpu,cpuacct", "/elsewhere").map(|mount| &*mount.root),
-            Some("/docker/x")
-        );
+        assert_eq!(find(&mounts[..1], "cpu,cpuacct", "/elsewhere").map(|mount| &*mount.root), Some("/docker/x"));
     }
 
     #[test]

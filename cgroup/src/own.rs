@@ -18,8 +18,7 @@ pub(crate) struct Membership {
 /// The cgroups of a process, `self` or a pid.
 pub(crate) fn memberships(process: &str) -> Result<Vec<Membership>, Error> {
     let path = format!("/proc/{process}/cgroup");
-    let file = openat(CWD, &*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .context("open", &path)?;
+    let file = openat(CWD, &*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context("open", &path)?;
     // The kernel makes the text at once: a read that does not fill the buffer was the last.
     let mut buffer = [0; TEXT];
     let length = read(&file, &mut buffer).context("read", &path)?;
@@ -34,12 +33,10 @@ pub(crate) fn memberships(process: &str) -> Result<Vec<Membership>, Error> {
 /// The cgroup v2 line of `process`.
 pub(crate) fn unified(process: &str) -> Result<Membership, Error> {
     let all = memberships(process)?;
-    all.into_iter()
-        .find(|line| line.controllers.is_empty())
-        .ok_or_else(|| Error::Malformed {
-            file: format!("/proc/{process}/cgroup"),
-            line: "no line of cgroup v2".to_owned(),
-        })
+    all.into_iter().find(|line| line.controllers.is_empty()).ok_or_else(|| Error::Malformed {
+        file: format!("/proc/{process}/cgroup"),
+        line: "no line of cgroup v2".to_owned(),
+    })
 }
 
 fn parse(bytes: &[u8], file: &str) -> Result<Vec<Membership>, Error> {
@@ -59,10 +56,7 @@ fn parse(bytes: &[u8], file: &str) -> Result<Vec<Membership>, Error> {
 fn parse_line(line: &[u8]) -> Option<Membership> {
     let mut parts = std::str::from_utf8(line).ok()?.splitn(3, ':');
     let (_id, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-    path.starts_with('/').then(|| Membership {
-        controllers: controllers.to_owned(),
-        path: path.to_owned(),
-    })
+    path.starts_with('/').then(|| Membership { controllers: controllers.to_owned(), path: path.to_owned() })
 }
 
 /// Whether a cgroup, as given in /proc/PID/cgroup, is outside this cgroup namespace, so that no path leads to it.
@@ -75,40 +69,22 @@ mod tests {
     use super::*;
 
     fn line(controllers: &str, path: &str) -> Membership {
-        Membership {
-            controllers: controllers.to_owned(),
-            path: path.to_owned(),
-        }
+        Membership { controllers: controllers.to_owned(), path: path.to_owned() }
     }
 
     #[test]
     fn lines_of_all_kinds_are_read() {
         let text = b"9:name=systemd:/a:b\n4:cpu,cpuacct:/\n0::/../x\n";
         let all = parse(text, "f").unwrap();
-        assert_eq!(
-            all,
-            [
-                line("name=systemd", "/a:b"),
-                line("cpu,cpuacct", "/"),
-                line("", "/../x")
-            ]
-        );
-        assert_eq!(
-            ["/a:b", "/", "/../x", "/..", "/..x"].map(is_outside),
-            [false, false, true, true, false]
-        );
+        assert_eq!(all, [line("name=systemd", "/a:b"), line("cpu,cpuacct", "/"), line("", "/../x")]);
+        assert_eq!(["/a:b", "/", "/../x", "/..", "/..x"].map(is_outside), [false, false, true, true, false]);
     }
 
     #[test]
     fn a_line_that_is_none_is_an_error_that_quotes_it() {
         for bad in ["x", "1:cpu", "1:cpu:relative"] {
-            let error = parse(format!("0::/\n{bad}\n").as_bytes(), "/proc/7/cgroup")
-                .unwrap_err()
-                .to_string();
-            assert_eq!(
-                error,
-                format!("/proc/7/cgroup: cannot make sense of {bad:?}")
-            );
+            let error = parse(format!("0::/\n{bad}\n").as_bytes(), "/proc/7/cgroup").unwrap_err().to_string();
+            assert_eq!(error, format!("/proc/7/cgroup: cannot make sense of {bad:?}"));
         }
     }
 }

@@ -21,14 +21,8 @@ impl Wish {
     /// Reads `cgroupsPath`, or takes `id` as a relative one where it is absent.
     pub(crate) fn new(cgroups_path: Option<&str>, id: &str) -> Result<Wish, Error> {
         let text = cgroups_path.unwrap_or(id);
-        let bad = |reason| Error::BadPath {
-            path: text.to_owned(),
-            reason,
-        };
-        Ok(Wish {
-            absolute: text.starts_with('/'),
-            path: clean(text).map_err(bad)?,
-        })
+        let bad = |reason| Error::BadPath { path: text.to_owned(), reason };
+        Ok(Wish { absolute: text.starts_with('/'), path: clean(text).map_err(bad)? })
     }
 }
 
@@ -53,11 +47,7 @@ pub(crate) fn clean(text: &str) -> Result<String, &'static str> {
             }
         }
     }
-    if path.is_empty() {
-        Err("it names no cgroup below the root")
-    } else {
-        Ok(path)
-    }
+    if path.is_empty() { Err("it names no cgroup below the root") } else { Ok(path) }
 }
 
 /// The directory above: `/a` of `/a/b`, `/` of `/a` and of `/`.
@@ -93,10 +83,7 @@ mod tests {
         assert_eq!(wish(Some("//a/./b//")), (true, "/a/b".into()));
         assert_eq!(wish(Some("a/b")), (false, "/a/b".into()));
         assert_eq!(wish(Some("./..a/b..")), (false, "/..a/b..".into()));
-        assert_eq!(
-            wish(Some("system.slice:proa:x")),
-            (false, "/system.slice:proa:x".into())
-        );
+        assert_eq!(wish(Some("system.slice:proa:x")), (false, "/system.slice:proa:x".into()));
         assert_eq!(wish(None), (false, "/c1".into()));
     }
 
@@ -116,10 +103,7 @@ mod tests {
         ];
         for (text, reason) in cases {
             let error = Wish::new(Some(text), "c1").unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                format!("linux.cgroupsPath {text:?}: {reason}")
-            );
+            assert_eq!(error.to_string(), format!("linux.cgroupsPath {text:?}: {reason}"));
         }
         assert!(Wish::new(Some(&"x".repeat(255)), "c1").is_ok());
     }
@@ -132,10 +116,7 @@ mod tests {
 
     #[test]
     fn parents_and_joins() {
-        assert_eq!(
-            ["/", "/a", "/a/b", "/a/b/c"].map(parent),
-            ["/", "/", "/a", "/a/b"]
-        );
+        assert_eq!(["/", "/a", "/a/b", "/a/b/c"].map(parent), ["/", "/", "/a", "/a/b"]);
         assert_eq!(join("/", "/a"), "/a");
         assert_eq!(join("/x", "/a"), "/x/a");
         assert_eq!(join("/x", "/"), "/x");

@@ -40,12 +40,7 @@ fn is_zero(number: &u32) -> bool {
 
 impl Directory {
     pub(crate) fn new(controllers: &str, mount: &str, path: String) -> Directory {
-        Directory {
-            controllers: controllers.to_owned(),
-            mount: mount.to_owned(),
-            path,
-            made: 0,
-        }
+        Directory { controllers: controllers.to_owned(), mount: mount.to_owned(), path, made: 0 }
     }
 
     /// The path on this host.
@@ -119,11 +114,7 @@ impl Place {
         for directory in &self.v1 {
             there = there || directory.exists()?;
         }
-        Ok(there.then(|| Cgroup {
-            place: self.clone(),
-            unified,
-            fresh: false,
-        }))
+        Ok(there.then(|| Cgroup { place: self.clone(), unified, fresh: false }))
     }
 
     /// Removes the cgroup with those below it in all hierarchies, see [`Cgroup::remove`], without opening it first.
@@ -136,10 +127,7 @@ impl Place {
 
     /// The host path of the cgroup in a cgroup v1 hierarchy.
     pub fn path_in(&self, hierarchy: &Hierarchy) -> Option<PathBuf> {
-        let directory = self
-            .v1
-            .iter()
-            .find(|it| it.controllers == hierarchy.controllers())?;
+        let directory = self.v1.iter().find(|it| it.controllers == hierarchy.controllers())?;
         Some(directory.full().into())
     }
 
@@ -150,8 +138,7 @@ impl Place {
 
     /// The host paths of the cgroup by controllers: `cpu,cpuacct`, `name=systemd`, or an empty name for cgroup v2.
     pub fn paths(&self) -> impl Iterator<Item = (&str, PathBuf)> {
-        self.directories()
-            .map(|directory| (directory.controllers.as_str(), directory.full().into()))
+        self.directories().map(|directory| (directory.controllers.as_str(), directory.full().into()))
     }
 
     /// All directories, that of cgroup v2 first.
@@ -162,12 +149,7 @@ impl Place {
 
 /// A descriptor of a cgroup's directory, good for CLONE_INTO_CGROUP and bpf(2).
 pub(crate) fn open_directory(path: &str) -> Result<std::os::fd::OwnedFd, Errno> {
-    openat(
-        CWD,
-        path,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
+    openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 #[cfg(test)]
@@ -176,27 +158,15 @@ mod tests {
 
     #[test]
     fn a_place_is_kept_as_little_text() {
-        let v2 = Place::new(
-            Some(Directory::new("", "/sys/fs/cgroup", "/c1".into())),
-            vec![],
-        );
+        let v2 = Place::new(Some(Directory::new("", "/sys/fs/cgroup", "/c1".into())), vec![]);
         let text = serde_json::to_string(&v2).unwrap();
-        assert_eq!(
-            text,
-            r#"{"unified":{"mount":"/sys/fs/cgroup","path":"/c1"}}"#
-        );
+        assert_eq!(text, r#"{"unified":{"mount":"/sys/fs/cgroup","path":"/c1"}}"#);
         assert_eq!(serde_json::from_str::<Place>(&text).unwrap(), v2);
 
-        let made = Directory {
-            made: 2,
-            ..Directory::new("cpu,cpuacct", "/m", "/a/b/c".into())
-        };
+        let made = Directory { made: 2, ..Directory::new("cpu,cpuacct", "/m", "/a/b/c".into()) };
         let v1 = Place::new(None, vec![made]);
         let text = serde_json::to_string(&v1).unwrap();
-        assert_eq!(
-            text,
-            r#"{"v1":[{"controllers":"cpu,cpuacct","mount":"/m","path":"/a/b/c","made":2}]}"#
-        );
+        assert_eq!(text, r#"{"v1":[{"controllers":"cpu,cpuacct","mount":"/m","path":"/a/b/c","made":2}]}"#);
         assert_eq!(serde_json::from_str::<Place>(&text).unwrap(), v1);
     }
 
@@ -207,11 +177,7 @@ mod tests {
         assert!(disabled.is_disabled());
         let cgroup = disabled.create().unwrap();
         cgroup.join(std::process::id() as i32, false).unwrap();
-        cgroup
-            .apply(&crate::Resources {
-                devices: crate::default_device_rules(),
-            })
-            .unwrap();
+        cgroup.apply(&crate::Resources { devices: crate::default_device_rules() }).unwrap();
         cgroup.kill().unwrap();
         cgroup.signal(15).unwrap();
         assert!(cgroup.procs().unwrap().is_empty());

@@ -28,10 +28,7 @@ pub(crate) fn remove(place: &Place) -> Result<(), Error> {
 }
 
 /// Removes a cgroup of one hierarchy, those below it, and those above that were made for it and are in no other use.
-pub(crate) fn remove_directory(
-    directory: &Directory,
-    deadline: &mut Deadline,
-) -> Result<(), Error> {
+pub(crate) fn remove_directory(directory: &Directory, deadline: &mut Deadline) -> Result<(), Error> {
     let path = directory.full();
     if !files::remove_directory(&path).context("rmdir", &path)? {
         remove_tree(directory, &path, deadline)?;
@@ -58,11 +55,7 @@ fn remove_tree(directory: &Directory, path: &str, deadline: &mut Deadline) -> Re
         if !deadline.pause() {
             let mut processes = Vec::new();
             walk::processes(path, &mut processes)?;
-            return Err(Error::Busy {
-                path: path.to_owned(),
-                waited: PATIENCE,
-                processes,
-            });
+            return Err(Error::Busy { path: path.to_owned(), waited: PATIENCE, processes });
         }
     }
 }
@@ -76,11 +69,7 @@ fn wait_unpopulated(directory: &Directory, deadline: &mut Deadline) -> Result<()
 }
 
 /// Waits for a line of cgroup.events; false when the time is over before. A cgroup that is gone has every line.
-pub(crate) fn wait_for(
-    directory: &Directory,
-    line: &str,
-    deadline: &mut Deadline,
-) -> Result<bool, Error> {
+pub(crate) fn wait_for(directory: &Directory, line: &str, deadline: &mut Deadline) -> Result<bool, Error> {
     let path = directory.file("cgroup.events");
     let file = match openat(CWD, &*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
         Err(Errno::NOENT | Errno::NODEV) => return Ok(true),
@@ -90,17 +79,12 @@ pub(crate) fn wait_for(
     loop {
         let events = match pread(&file, &mut buffer, 0) {
             Err(Errno::NODEV) => return Ok(true),
-            result => result
-                .and_then(|length| text(&buffer[..length]))
-                .context("read", &path)?,
+            result => result.and_then(|length| text(&buffer[..length])).context("read", &path)?,
         };
         if events.lines().any(|event| event == line) {
             return Ok(true);
         }
-        if !deadline
-            .pause_for_change(file.as_fd())
-            .context("poll", &path)?
-        {
+        if !deadline.pause_for_change(file.as_fd()).context("poll", &path)? {
             return Ok(false);
         }
     }

@@ -31,15 +31,9 @@ pub(crate) fn apply(cgroup: &Cgroup, resources: &Resources) -> Result<(), Error>
 /// By the v1 controller where the host has it in v1, else by a program in v2.
 fn apply_devices(cgroup: &Cgroup, rules: &Rules) -> Result<(), Error> {
     let place = &cgroup.place;
-    match (
-        place.v1.iter().find(|directory| directory.has("devices")),
-        &place.unified,
-        cgroup.unified_fd(),
-    ) {
+    match (place.v1.iter().find(|directory| directory.has("devices")), &place.unified, cgroup.unified_fd()) {
         (Some(directory), _, _) => write_devices(directory, rules),
-        (None, Some(directory), Some(fd)) => {
-            bpf::apply(rules, fd, &directory.full(), !cgroup.fresh)
-        }
+        (None, Some(directory), Some(fd)) => bpf::apply(rules, fd, &directory.full(), !cgroup.fresh),
         _ => Err(Error::NoDeviceControl),
     }
 }
@@ -47,24 +41,15 @@ fn apply_devices(cgroup: &Cgroup, rules: &Rules) -> Result<(), Error> {
 fn write_devices(directory: &Directory, rules: &Rules) -> Result<(), Error> {
     let writes = rules
         .v1_writes()
-        .map_err(|(rule, earlier)| Error::DeviceOverlap {
-            rule: rule.to_string(),
-            earlier: earlier.to_string(),
-        })?;
+        .map_err(|(rule, earlier)| Error::DeviceOverlap { rule: rule.to_string(), earlier: earlier.to_string() })?;
     let open = |name| {
         let path = directory.file(name);
         openat(CWD, &*path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).context("open", &path)
     };
     let (allow, deny) = (open("devices.allow")?, open("devices.deny")?);
     for (allowed, rule) in writes {
-        let (file, name) = if allowed {
-            (&allow, "devices.allow")
-        } else {
-            (&deny, "devices.deny")
-        };
-        write(file.as_fd(), rule.as_bytes())
-            .map(drop)
-            .context(&format!("write {rule:?} to"), &directory.file(name))?;
+        let (file, name) = if allowed { (&allow, "devices.allow") } else { (&deny, "devices.deny") };
+        write(file.as_fd(), rule.as_bytes()).map(drop).context(&format!("write {rule:?} to"), &directory.file(name))?;
     }
     Ok(())
 }

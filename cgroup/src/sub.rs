@@ -24,21 +24,12 @@ pub struct SubCgroup<'a> {
 pub(crate) fn within(cgroup: &Cgroup, subs: &[SubCgroup<'_>]) -> Result<Cgroup, Error> {
     let mut place = cgroup.place.clone();
     for sub in subs {
-        if let Some(name) = sub
-            .controllers
-            .iter()
-            .find(|name| !place.v1.iter().any(|it| is_named(it, name)))
-        {
-            return Err(Error::UnknownController {
-                name: (*name).to_owned(),
-            });
+        if let Some(name) = sub.controllers.iter().find(|name| !place.v1.iter().any(|it| is_named(it, name))) {
+            return Err(Error::UnknownController { name: (*name).to_owned() });
         }
         let path = match sub.path {
             "/" | "." => "/".to_owned(),
-            path => clean(path).map_err(|reason| Error::BadSubPath {
-                path: path.to_owned(),
-                reason,
-            })?,
+            path => clean(path).map_err(|reason| Error::BadSubPath { path: path.to_owned(), reason })?,
         };
         let all = sub.controllers.is_empty();
         for (directory, own) in place.v1.iter_mut().zip(&cgroup.place.v1) {
@@ -46,8 +37,7 @@ pub(crate) fn within(cgroup: &Cgroup, subs: &[SubCgroup<'_>]) -> Result<Cgroup, 
                 directory.path = join(&own.path, &path);
             }
         }
-        if let (true, Some(directory), Some(own)) = (all, &mut place.unified, &cgroup.place.unified)
-        {
+        if let (true, Some(directory), Some(own)) = (all, &mut place.unified, &cgroup.place.unified) {
             directory.path = join(&own.path, &path);
         }
     }
@@ -57,9 +47,7 @@ pub(crate) fn within(cgroup: &Cgroup, subs: &[SubCgroup<'_>]) -> Result<Cgroup, 
         accessat(CWD, &*path, Access::EXISTS, AtFlags::empty()).context("enter", &path)?;
     }
     let mut unified = None;
-    if let (Some(directory), Some(own), Some(fd)) =
-        (&mut place.unified, &cgroup.place.unified, &cgroup.unified)
-    {
+    if let (Some(directory), Some(own), Some(fd)) = (&mut place.unified, &cgroup.place.unified, &cgroup.unified) {
         directory.made = 0;
         unified = match open_below(fd, own, directory) {
             // On a hybrid host containers use the v1 hierarchies: there need be no such cgroup in v2.
@@ -70,11 +58,7 @@ pub(crate) fn within(cgroup: &Cgroup, subs: &[SubCgroup<'_>]) -> Result<Cgroup, 
             result => Some(result.context("enter", &directory.full())?),
         };
     }
-    Ok(Cgroup {
-        place,
-        unified,
-        fresh: false,
-    })
+    Ok(Cgroup { place, unified, fresh: false })
 }
 
 /// Opens a cgroup from the descriptor of one above it. No name is `..` (see `clean`) and there are no links.
@@ -83,12 +67,7 @@ fn open_below(fd: &OwnedFd, own: &Directory, directory: &Directory) -> Result<Ow
         "" => ".",
         below => below,
     };
-    openat(
-        fd,
-        below,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
+    openat(fd, below, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn is_named(directory: &Directory, name: &str) -> bool {

@@ -58,14 +58,9 @@ const BPF_F_ALLOW_MULTI: u32 = 2;
 /// Every pointer that `command` finds in `attr` must be valid for what the kernel does with it.
 unsafe fn bpf(command: libc::c_int, attr: &mut Attr) -> Result<libc::c_int, Errno> {
     // SAFETY: `attr` is as long as said and may be written to; the pointers in it are the caller's promise.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, attr.0.as_mut_ptr(), attr.0.len()) };
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr.0.as_mut_ptr(), attr.0.len()) };
     // Results are descriptors or zero; -1 with errno is the only other.
-    if result < 0 {
-        Err(last_errno())
-    } else {
-        Ok(result as libc::c_int)
-    }
+    if result < 0 { Err(last_errno()) } else { Ok(result as libc::c_int) }
 }
 
 /// Loads a program of type `BPF_PROG_TYPE_CGROUP_DEVICE`.
@@ -85,20 +80,14 @@ pub(crate) fn load_device_program(program: &[Insn]) -> Result<OwnedFd, Errno> {
 }
 
 /// Attaches a device program to a cgroup beside those that are there: a device is allowed if all allow it.
-pub(crate) fn attach_device_program(
-    cgroup: BorrowedFd<'_>,
-    program: BorrowedFd<'_>,
-) -> Result<(), Errno> {
+pub(crate) fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
     let mut attr = target(cgroup, program).set_u32(12, BPF_F_ALLOW_MULTI);
     // SAFETY: there is no pointer in `attr`.
     unsafe { bpf(BPF_PROG_ATTACH, &mut attr) }.map(drop)
 }
 
 /// Detaches a device program from a cgroup.
-pub(crate) fn detach_device_program(
-    cgroup: BorrowedFd<'_>,
-    program: BorrowedFd<'_>,
-) -> Result<(), Errno> {
+pub(crate) fn detach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<(), Errno> {
     let mut attr = target(cgroup, program);
     // SAFETY: there is no pointer in `attr`.
     unsafe { bpf(BPF_PROG_DETACH, &mut attr) }.map(drop)
@@ -139,11 +128,7 @@ pub(crate) fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
         return Err(Errno::SRCH);
     }
     // SAFETY: kill has no memory of ours to touch.
-    if unsafe { libc::kill(pid, signal) } < 0 {
-        Err(last_errno())
-    } else {
-        Ok(())
-    }
+    if unsafe { libc::kill(pid, signal) } < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
 fn last_errno() -> Errno {

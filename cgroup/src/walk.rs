@@ -12,16 +12,11 @@ use rustix::io::Errno;
 use crate::error::{Context, Error};
 use crate::files::{read_all, removed, text};
 
-const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Removes all cgroups below `path`, but for those that have processes in them.
 pub(crate) fn remove_below(path: &str) -> Result<(), Error> {
-    let remove = |parent: BorrowedFd<'_>, name: &CStr| {
-        removed(unlinkat(parent, name, AtFlags::REMOVEDIR)).map(drop)
-    };
+    let remove = |parent: BorrowedFd<'_>, name: &CStr| removed(unlinkat(parent, name, AtFlags::REMOVEDIR)).map(drop);
     walk(path, &mut |_| Ok(()), &mut { remove }).context("remove the cgroups below", path)
 }
 
@@ -30,13 +25,8 @@ pub(crate) fn processes(path: &str, pids: &mut Vec<i32>) -> Result<(), Error> {
     let mut bytes = Vec::new();
     let mut list = |directory: BorrowedFd<'_>| {
         bytes.clear();
-        match openat(
-            directory,
-            c"cgroup.procs",
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .and_then(|file| read_all(&file, &mut bytes))
+        match openat(directory, c"cgroup.procs", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .and_then(|file| read_all(&file, &mut bytes))
         {
             // EOPNOTSUPP: a threaded cgroup; its processes are those of the cgroup above.
             Ok(()) | Err(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => {}
@@ -111,10 +101,7 @@ impl Names {
 
     /// The name that `next` gave last.
     fn current(&self) -> &CStr {
-        self.next
-            .checked_sub(1)
-            .and_then(|at| self.names.get(at))
-            .map_or(c"", CString::as_c_str)
+        self.next.checked_sub(1).and_then(|at| self.names.get(at)).map_or(c"", CString::as_c_str)
     }
 }
 

@@ -5,34 +5,15 @@ mod common;
 use cgroup::{Cgroup, DeviceKind, DeviceRule, Error, Mode, Resources, default_device_rules};
 use common::{Scratch, run_in, skip};
 
-const DENY_ALL: DeviceRule = DeviceRule {
-    allow: false,
-    kind: DeviceKind::All,
-    major: None,
-    minor: None,
-    read: true,
-    write: true,
-    mknod: true,
-};
+const DENY_ALL: DeviceRule =
+    DeviceRule { allow: false, kind: DeviceKind::All, major: None, minor: None, read: true, write: true, mknod: true };
 
 fn char(allow: bool, minor: u32, read: bool, write: bool) -> DeviceRule {
-    DeviceRule {
-        allow,
-        kind: DeviceKind::Char,
-        major: Some(1),
-        minor: Some(minor),
-        read,
-        write,
-        mknod: false,
-    }
+    DeviceRule { allow, kind: DeviceKind::Char, major: Some(1), minor: Some(minor), read, write, mknod: false }
 }
 
 fn apply(cgroup: &Cgroup, rules: &[DeviceRule]) {
-    cgroup
-        .apply(&Resources {
-            devices: rules.to_vec(),
-        })
-        .unwrap();
+    cgroup.apply(&Resources { devices: rules.to_vec() }).unwrap();
 }
 
 // Shells, as what they are told to open is opened with exactly these flags.
@@ -78,10 +59,7 @@ fn the_default_list_leaves_the_usual_devices() {
     assert!(may(&cgroup, READ_ZERO) && may(&cgroup, READ_WRITE_NULL));
     assert!(!may(&cgroup, READ_KMSG));
     let node = std::env::temp_dir().join(&scratch.name);
-    assert!(may(
-        &cgroup,
-        &format!("mknod {0} c 1 11 && rm {0}", node.display())
-    ));
+    assert!(may(&cgroup, &format!("mknod {0} c 1 11 && rm {0}", node.display())));
 }
 
 #[test]
@@ -93,26 +71,12 @@ fn kinds_of_access_are_told_apart_and_added_up() {
 
     let scratch = Scratch::new();
     let cgroup = scratch.place.create().unwrap();
-    apply(
-        &cgroup,
-        &[
-            DENY_ALL,
-            char(true, 3, true, false),
-            char(true, 3, false, true),
-        ],
-    );
+    apply(&cgroup, &[DENY_ALL, char(true, 3, true, false), char(true, 3, false, true)]);
     assert!(may(&cgroup, READ_WRITE_NULL));
 
     let scratch = Scratch::new();
     let cgroup = scratch.place.create().unwrap();
-    apply(
-        &cgroup,
-        &[
-            DENY_ALL,
-            char(true, 3, true, true),
-            char(false, 3, false, true),
-        ],
-    );
+    apply(&cgroup, &[DENY_ALL, char(true, 3, true, true), char(false, 3, false, true)]);
     assert!(may(&cgroup, READ_NULL) && !may(&cgroup, WRITE_NULL) && !may(&cgroup, READ_WRITE_NULL));
 }
 
@@ -120,38 +84,20 @@ fn kinds_of_access_are_told_apart_and_added_up() {
 fn what_is_denied_alone_leaves_the_rest() {
     let scratch = Scratch::new();
     let cgroup = scratch.place.create().unwrap();
-    apply(
-        &cgroup,
-        &[
-            DeviceRule {
-                allow: true,
-                ..DENY_ALL
-            },
-            char(false, 5, true, true),
-        ],
-    );
+    apply(&cgroup, &[DeviceRule { allow: true, ..DENY_ALL }, char(false, 5, true, true)]);
     assert!(!may(&cgroup, READ_ZERO) && may(&cgroup, READ_NULL) && may(&cgroup, READ_KMSG));
 }
 
 #[test]
 fn the_rules_of_a_cgroups_last_user_are_replaced() {
     let scratch = Scratch::new();
-    apply(
-        &scratch.place.create().unwrap(),
-        &[DENY_ALL, char(true, 5, true, true)],
-    );
+    apply(&scratch.place.create().unwrap(), &[DENY_ALL, char(true, 5, true, true)]);
     let cgroup = scratch.place.create().unwrap();
     assert!(!may(&cgroup, READ_NULL));
     apply(&cgroup, &[DENY_ALL, char(true, 3, true, true)]);
     assert!(may(&cgroup, READ_NULL) && !may(&cgroup, READ_ZERO));
     let opened = scratch.place.open().unwrap().unwrap();
-    apply(
-        &opened,
-        &[DeviceRule {
-            allow: true,
-            ..DENY_ALL
-        }],
-    );
+    apply(&opened, &[DeviceRule { allow: true, ..DENY_ALL }]);
     assert!(may(&cgroup, READ_NULL) && may(&cgroup, READ_ZERO));
 }
 
@@ -159,14 +105,9 @@ fn the_rules_of_a_cgroups_last_user_are_replaced() {
 fn a_part_is_taken_back_or_refused() {
     let scratch = Scratch::new();
     let cgroup = scratch.place.create().unwrap();
-    let all_of_major = DeviceRule {
-        minor: None,
-        ..char(true, 0, true, true)
-    };
+    let all_of_major = DeviceRule { minor: None, ..char(true, 0, true, true) };
     let rules = [DENY_ALL, all_of_major, char(false, 5, true, true)];
-    match cgroup.apply(&Resources {
-        devices: rules.to_vec(),
-    }) {
+    match cgroup.apply(&Resources { devices: rules.to_vec() }) {
         Ok(()) => {
             assert_eq!(scratch.host.mode(), Mode::V2);
             assert!(!may(&cgroup, READ_ZERO) && may(&cgroup, READ_NULL));
@@ -190,20 +131,9 @@ fn no_rules_change_nothing_and_rules_without_control_are_an_error() {
     // A host without devices, and without v2.
     let mut place = serde_json::to_value(&scratch.place).unwrap();
     place.as_object_mut().unwrap().remove("unified");
-    place["v1"]
-        .as_array_mut()
-        .unwrap()
-        .retain(|directory| directory["controllers"] != "devices");
-    let cgroup = serde_json::from_value::<cgroup::Place>(place)
-        .unwrap()
-        .open()
-        .unwrap()
-        .unwrap();
-    let error = cgroup
-        .apply(&Resources {
-            devices: vec![DENY_ALL],
-        })
-        .unwrap_err();
+    place["v1"].as_array_mut().unwrap().retain(|directory| directory["controllers"] != "devices");
+    let cgroup = serde_json::from_value::<cgroup::Place>(place).unwrap().open().unwrap().unwrap();
+    let error = cgroup.apply(&Resources { devices: vec![DENY_ALL] }).unwrap_err();
     assert!(matches!(error, Error::NoDeviceControl));
 }
 

@@ -14,25 +14,14 @@ fn a_cgroup_is_made_entered_and_removed_in_all_hierarchies() {
     let scratch = Scratch::new();
     assert!(scratch.place.open().unwrap().is_none());
     let cgroup = scratch.place.create().unwrap();
-    assert!(
-        scratch
-            .paths()
-            .iter()
-            .all(|path| path.join("cgroup.procs").exists())
-    );
-    assert_eq!(
-        cgroup.unified_fd().is_some(),
-        scratch.host.unified().is_some()
-    );
+    assert!(scratch.paths().iter().all(|path| path.join("cgroup.procs").exists()));
+    assert_eq!(cgroup.unified_fd().is_some(), scratch.host.unified().is_some());
     assert!(cgroup.procs().unwrap().is_empty());
 
     let mut process = Process::sleeping_in(&cgroup);
     assert_eq!(cgroup.procs().unwrap(), [process.pid()]);
     let cgroups = process.cgroups();
-    let lines: Vec<&str> = cgroups
-        .lines()
-        .filter(|line| line.ends_with(&scratch.name))
-        .collect();
+    let lines: Vec<&str> = cgroups.lines().filter(|line| line.ends_with(&scratch.name)).collect();
     assert_eq!(lines.len(), scratch.paths().len(), "{cgroups}");
 
     cgroup.kill().unwrap();
@@ -53,11 +42,7 @@ fn a_process_that_is_in_v2_already_is_moved_in_v1_alone() {
         let error = cgroup.join(none, false).unwrap_err();
         assert_eq!(error.errno(), Some(libc::ESRCH), "{error}");
     }
-    let moved = process
-        .cgroups()
-        .lines()
-        .filter(|line| line.ends_with(&scratch.name))
-        .count();
+    let moved = process.cgroups().lines().filter(|line| line.ends_with(&scratch.name)).count();
     assert_eq!(moved, scratch.host.hierarchies().len());
 }
 
@@ -66,11 +51,7 @@ fn a_place_survives_being_written_down() {
     let scratch = Scratch::new();
     scratch.place.create().unwrap();
     let text = serde_json::to_string(&scratch.place).unwrap();
-    let cgroup = serde_json::from_str::<Place>(&text)
-        .unwrap()
-        .open()
-        .unwrap()
-        .unwrap();
+    let cgroup = serde_json::from_str::<Place>(&text).unwrap().open().unwrap().unwrap();
     let mut process = Process::sleeping_in(&cgroup);
     cgroup.kill().unwrap();
     process.end();
@@ -84,21 +65,13 @@ fn a_cgroup_with_processes_is_refused_and_stays_as_it_is() {
     let cgroup = scratch.place.create().unwrap();
     let process = Process::sleeping_in(&cgroup);
     let error = scratch.place.create().unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .starts_with("container's cgroup is not empty: 1 process(es) found in /"),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("container's cgroup is not empty: 1 process(es) found in /"), "{error}");
     assert_eq!(cgroup.procs().unwrap(), [process.pid()]);
 
     let below = scratch.paths()[0].join("below");
     make(&below);
     move_to(&below, process.pid());
-    assert!(matches!(
-        scratch.place.create(),
-        Err(Error::NotEmpty { processes: 1, .. })
-    ));
+    assert!(matches!(scratch.place.create(), Err(Error::NotEmpty { processes: 1, .. })));
 }
 
 #[test]
@@ -112,16 +85,11 @@ fn a_refusal_in_one_hierarchy_leaves_nothing_in_the_others() {
         make(occupied);
         let process = Process::waiting("exec sleep 1000");
         move_to(occupied, process.pid());
-        assert!(matches!(
-            scratch.place.create(),
-            Err(Error::NotEmpty { .. })
-        ));
+        assert!(matches!(scratch.place.create(), Err(Error::NotEmpty { .. })));
         let left: Vec<_> = paths.iter().filter(|path| path.exists()).collect();
         assert_eq!(left, [occupied]);
         drop(process);
-        wait_until("the cgroup can be removed", || {
-            fs::remove_dir(occupied).is_ok()
-        });
+        wait_until("the cgroup can be removed", || fs::remove_dir(occupied).is_ok());
     }
 }
 
@@ -142,10 +110,7 @@ fn a_frozen_cgroup_is_refused() {
         return skip("this host has no freezer");
     }
     let error = scratch.place.create().unwrap_err();
-    assert!(
-        error.to_string().ends_with("is unexpectedly frozen"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("is unexpectedly frozen"), "{error}");
     cgroup.thaw().unwrap();
     scratch.place.create().unwrap();
 }
@@ -153,27 +118,15 @@ fn a_frozen_cgroup_is_refused() {
 #[test]
 fn directories_above_go_with_the_container_if_they_came_with_it() {
     let scratch = Scratch::at(|name| Some(format!("/{name}/a/b")));
-    let tops: Vec<_> = scratch
-        .paths()
-        .iter()
-        .map(|path| path.ancestors().nth(2).unwrap().to_owned())
-        .collect();
+    let tops: Vec<_> = scratch.paths().iter().map(|path| path.ancestors().nth(2).unwrap().to_owned()).collect();
     let first = scratch.place.create().unwrap();
-    let second = scratch
-        .host
-        .place(Some(&format!("/{}/a/c", scratch.name)), "x")
-        .unwrap()
-        .create()
-        .unwrap();
+    let second = scratch.host.place(Some(&format!("/{}/a/c", scratch.name)), "x").unwrap().create().unwrap();
 
     // As recorded before the creation: nobody knows that it made more.
     scratch.place.remove().unwrap();
     assert!(tops.iter().all(|top| top.join("a/c").exists()));
     second.remove().unwrap();
-    assert!(
-        tops.iter()
-            .all(|top| top.join("a").exists() && !top.join("a/c").exists())
-    );
+    assert!(tops.iter().all(|top| top.join("a").exists() && !top.join("a/c").exists()));
 
     first.remove().unwrap();
     assert!(tops.iter().all(|top| !top.exists()));
@@ -184,10 +137,7 @@ fn directories_above_go_with_the_container_if_they_came_with_it() {
 fn directories_above_stay_if_others_use_them() {
     let scratch = Scratch::at(|name| Some(format!("/{name}/a/b")));
     let first = scratch.place.create().unwrap();
-    let second = scratch
-        .host
-        .place(Some(&format!("/{}/c", scratch.name)), "x")
-        .unwrap();
+    let second = scratch.host.place(Some(&format!("/{}/c", scratch.name)), "x").unwrap();
     let top = scratch.paths()[0].ancestors().nth(2).unwrap().to_owned();
     second.create().unwrap();
     first.remove().unwrap();
@@ -209,12 +159,8 @@ fn many_come_and_go_below_one_directory() {
         }
     };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..4)
-            .map(|worker| scope.spawn(move || one(worker)))
-            .collect();
-        workers
-            .into_iter()
-            .for_each(|worker| worker.join().unwrap());
+        let workers: Vec<_> = (0..4).map(|worker| scope.spawn(move || one(worker))).collect();
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
     });
 }
 
@@ -252,17 +198,13 @@ fn all_controllers_there_are_are_handed_down() {
         return skip("this host has no cgroup v2");
     };
     let cgroup = scratch.place.create().unwrap();
-    let there =
-        |path: &std::path::Path| fs::read_to_string(path.join("cgroup.controllers")).unwrap();
+    let there = |path: &std::path::Path| fs::read_to_string(path.join("cgroup.controllers")).unwrap();
     let own = there(&scratch.place.unified_path().unwrap());
     if scratch.host.mode() == Mode::Hybrid {
         let enabled = fs::read_to_string(root.join("cgroup.subtree_control")).unwrap();
         // What someone else may have turned on at the root goes no further.
         let above = there(scratch.place.unified_path().unwrap().parent().unwrap());
-        assert!(
-            own.trim().is_empty() && (above == enabled),
-            "{own:?} {above:?} {enabled:?}"
-        );
+        assert!(own.trim().is_empty() && (above == enabled), "{own:?} {above:?} {enabled:?}");
         return;
     }
     if there(root).trim().is_empty() {
@@ -282,23 +224,9 @@ fn the_v1_hierarchies_are_mounted_where_the_host_says() {
     scratch.place.create().unwrap();
     for hierarchy in scratch.host.hierarchies() {
         let path = scratch.place.path_in(hierarchy).unwrap();
-        assert!(
-            path.starts_with(hierarchy.mount_point()) && path.is_dir(),
-            "{}",
-            path.display()
-        );
-        assert_eq!(
-            path,
-            hierarchy
-                .mount_point()
-                .join(&hierarchy.own().unwrap()[1..])
-                .join(&scratch.name)
-        );
-        let found = Command::new("stat")
-            .args(["-f", "-c", "%T"])
-            .arg(&path)
-            .output()
-            .unwrap();
+        assert!(path.starts_with(hierarchy.mount_point()) && path.is_dir(), "{}", path.display());
+        assert_eq!(path, hierarchy.mount_point().join(&hierarchy.own().unwrap()[1..]).join(&scratch.name));
+        let found = Command::new("stat").args(["-f", "-c", "%T"]).arg(&path).output().unwrap();
         assert_eq!(found.stdout, b"cgroupfs\n");
     }
 }
@@ -310,11 +238,7 @@ fn a_cgroup_is_given_to_a_user_on_v2_alone() {
     cgroup.delegate(12345).unwrap();
     let owner = |path: &std::path::Path| fs::metadata(path).unwrap().uid();
     for path in scratch.paths() {
-        let expected = if scratch.host.mode() == Mode::V2 {
-            12345
-        } else {
-            0
-        };
+        let expected = if scratch.host.mode() == Mode::V2 { 12345 } else { 0 };
         assert_eq!(owner(&path), expected);
         assert_eq!(owner(&path.join("cgroup.procs")), expected);
         assert_eq!(fs::metadata(&path).unwrap().gid(), 0);

@@ -19,20 +19,15 @@ fn below(scratch: &Scratch, name: &str) -> Vec<PathBuf> {
 }
 
 /// Starts a process every other millisecond, up to 800.
-const MULTIPLYING: &str =
-    "f() { for i in $(seq 200); do sleep 1000 & sleep 0.005; done; }; f & f & f & f; wait";
+const MULTIPLYING: &str = "f() { for i in $(seq 200); do sleep 1000 & sleep 0.005; done; }; f & f & f & f; wait";
 
 #[test]
 fn processes_below_are_listed_each_once() {
     let scratch = Scratch::new();
     let cgroup = scratch.place.create().unwrap();
     let processes: Vec<Process> = (0..4).map(|_| Process::sleeping_in(&cgroup)).collect();
-    below(&scratch, "a")
-        .iter()
-        .for_each(|path| move_to(path, processes[1].pid()));
-    below(&scratch, "a/b")
-        .iter()
-        .for_each(|path| move_to(path, processes[2].pid()));
+    below(&scratch, "a").iter().for_each(|path| move_to(path, processes[1].pid()));
+    below(&scratch, "a/b").iter().for_each(|path| move_to(path, processes[2].pid()));
     // In one hierarchy alone.
     move_to(&below(&scratch, "c")[0], processes[3].pid());
     let mut expected: Vec<i32> = processes.iter().map(Process::pid).collect();
@@ -71,11 +66,7 @@ fn frozen_processes_can_be_killed() {
     let mut processes: Vec<Process> = (0..5).map(|_| Process::sleeping_in(&cgroup)).collect();
     cgroup.freeze().unwrap();
     cgroup.kill().unwrap();
-    assert!(
-        processes
-            .iter_mut()
-            .all(|process| process.end().signal() == Some(libc::SIGKILL))
-    );
+    assert!(processes.iter_mut().all(|process| process.end().signal() == Some(libc::SIGKILL)));
     cgroup.remove().unwrap();
     scratch.assert_gone();
 }
@@ -137,16 +128,10 @@ fn a_signal_reaches_every_process() {
     let scratch = Scratch::new();
     let cgroup = scratch.place.create().unwrap();
     let mut processes: Vec<Process> = (0..3).map(|_| Process::sleeping_in(&cgroup)).collect();
-    below(&scratch, "a")
-        .iter()
-        .for_each(|path| move_to(path, processes[1].pid()));
+    below(&scratch, "a").iter().for_each(|path| move_to(path, processes[1].pid()));
     let real_time = 40;
     cgroup.signal(real_time).unwrap();
-    assert!(
-        processes
-            .iter_mut()
-            .all(|process| process.end().signal() == Some(real_time))
-    );
+    assert!(processes.iter_mut().all(|process| process.end().signal() == Some(real_time)));
     cgroup.signal(real_time).unwrap();
     let error = Process::sleeping_in(&cgroup);
     assert_eq!(cgroup.signal(1000).unwrap_err().errno(), Some(libc::EINVAL));
@@ -160,9 +145,7 @@ fn cgroups_below_are_removed_however_many() {
     below(&scratch, &["d"; 40].join("/"));
     (0..50).for_each(|number| drop(below(&scratch, &format!("wide-{number}/x"))));
     let mut process = Process::sleeping_in(&cgroup);
-    below(&scratch, "d/d/d")
-        .iter()
-        .for_each(|path| move_to(path, process.pid()));
+    below(&scratch, "d/d/d").iter().for_each(|path| move_to(path, process.pid()));
     cgroup.kill().unwrap();
     cgroup.remove().unwrap();
     process.end();
@@ -176,15 +159,8 @@ fn a_cgroup_whose_processes_stay_is_an_error_that_names_them() {
     let process = Process::sleeping_in(&cgroup);
     let start = Instant::now();
     let error = cgroup.remove().unwrap_err();
-    assert!(
-        start.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        start.elapsed()
-    );
-    assert!(
-        matches!(&error, Error::Busy { processes, .. } if *processes == [process.pid()]),
-        "{error}"
-    );
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(matches!(&error, Error::Busy { processes, .. } if *processes == [process.pid()]), "{error}");
 }
 
 #[test]
@@ -234,49 +210,20 @@ fn a_process_enters_a_cgroup_below_and_none_beside() {
     let scratch = Scratch::new();
     let cgroup = scratch.place.create().unwrap();
     let paths = below(&scratch, "a/b");
-    let inner = cgroup
-        .within(&[SubCgroup {
-            controllers: &[],
-            path: "/a/b",
-        }])
-        .unwrap();
+    let inner = cgroup.within(&[SubCgroup { controllers: &[], path: "/a/b" }]).unwrap();
     let process = Process::sleeping_in(&inner);
-    let moved = process
-        .cgroups()
-        .lines()
-        .filter(|line| line.ends_with(&format!("{}/a/b", scratch.name)))
-        .count();
+    let moved = process.cgroups().lines().filter(|line| line.ends_with(&format!("{}/a/b", scratch.name))).count();
     assert_eq!(moved, paths.len());
     let beside = format!("../{}", scratch.name);
     for path in ["../x", "a/../../x", &beside, "", "a\0"] {
-        let error = cgroup
-            .within(&[SubCgroup {
-                controllers: &[],
-                path,
-            }])
-            .unwrap_err();
+        let error = cgroup.within(&[SubCgroup { controllers: &[], path }]).unwrap_err();
         assert!(matches!(error, Error::BadSubPath { .. }), "{error}");
     }
-    let missing = cgroup
-        .within(&[SubCgroup {
-            controllers: &[],
-            path: "none",
-        }])
-        .unwrap_err();
+    let missing = cgroup.within(&[SubCgroup { controllers: &[], path: "none" }]).unwrap_err();
     assert_eq!(missing.errno(), Some(libc::ENOENT), "{missing}");
-    let unknown = cgroup
-        .within(&[SubCgroup {
-            controllers: &["nonsense"],
-            path: "a",
-        }])
-        .unwrap_err();
+    let unknown = cgroup.within(&[SubCgroup { controllers: &["nonsense"], path: "a" }]).unwrap_err();
     assert!(matches!(unknown, Error::UnknownController { .. }));
-    cgroup
-        .within(&[SubCgroup {
-            controllers: &[],
-            path: ".",
-        }])
-        .unwrap();
+    cgroup.within(&[SubCgroup { controllers: &[], path: "." }]).unwrap();
 }
 
 #[test]
@@ -288,27 +235,9 @@ fn one_hierarchy_alone_leads_below() {
     let cgroup = scratch.place.create().unwrap();
     let path = scratch.place.path_in(first).unwrap().join("a");
     make(&path);
-    let inner = cgroup
-        .within(&[SubCgroup {
-            controllers: &[first.name()],
-            path: "a",
-        }])
-        .unwrap();
+    let inner = cgroup.within(&[SubCgroup { controllers: &[first.name()], path: "a" }]).unwrap();
     let process = Process::sleeping_in(&inner);
     let moved = process.cgroups();
-    assert_eq!(
-        moved
-            .lines()
-            .filter(|line| line.ends_with(&format!("{}/a", scratch.name)))
-            .count(),
-        1,
-        "{moved}"
-    );
-    assert_eq!(
-        moved
-            .lines()
-            .filter(|line| line.contains(&scratch.name))
-            .count(),
-        scratch.paths().len()
-    );
+    assert_eq!(moved.lines().filter(|line| line.ends_with(&format!("{}/a", scratch.name))).count(), 1, "{moved}");
+    assert_eq!(moved.lines().filter(|line| line.contains(&scratch.name)).count(), scratch.paths().len());
 }

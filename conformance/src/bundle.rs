@@ -12,12 +12,11 @@ use serde_json::{Value, json};
 
 /// Applets that tests use, as links to busybox in the container's /bin.
 const APPLETS: &[&str] = &[
-    "[", "basename", "cat", "chmod", "chown", "chroot", "cp", "cut", "date", "dd", "df", "dirname",
-    "echo", "env", "expr", "false", "find", "grep", "head", "hostname", "id", "ifconfig", "ionice",
-    "ip", "kill", "ln", "ls", "mkdir", "mkfifo", "mknod", "mount", "mv", "nproc", "printf", "ps",
-    "pwd", "readlink", "rm", "rmdir", "sed", "seq", "setsid", "sh", "sleep", "sort", "stat",
-    "stty", "tail", "tee", "test", "top", "touch", "tr", "true", "tty", "umount", "uname", "wc",
-    "which", "xargs", "yes",
+    "[", "basename", "cat", "chmod", "chown", "chroot", "cp", "cut", "date", "dd", "df", "dirname", "echo", "env",
+    "expr", "false", "find", "grep", "head", "hostname", "id", "ifconfig", "ionice", "ip", "kill", "ln", "ls", "mkdir",
+    "mkfifo", "mknod", "mount", "mv", "nproc", "printf", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq",
+    "setsid", "sh", "sleep", "sort", "stat", "stty", "tail", "tee", "test", "top", "touch", "tr", "true", "tty",
+    "umount", "uname", "wc", "which", "xargs", "yes",
 ];
 
 /// Where Debian's busybox-static puts its binary.
@@ -140,10 +139,7 @@ impl Bundle {
 
     /// Appends a mount.
     pub fn mount(&mut self, destination: &str, kind: &str, source: &str, options: &[&str]) -> &mut Self {
-        self.push(
-            "/mounts",
-            json!({"destination": destination, "type": kind, "source": source, "options": options}),
-        )
+        self.push("/mounts", json!({"destination": destination, "type": kind, "source": source, "options": options}))
     }
 
     /// Appends a bind mount of a host path.
@@ -155,10 +151,7 @@ impl Bundle {
     /// The mount with this destination.
     pub fn mount_at(&mut self, destination: &str) -> &mut Value {
         let mounts = self.config["mounts"].as_array_mut().expect("mounts is an array");
-        mounts
-            .iter_mut()
-            .find(|mount| mount["destination"] == destination)
-            .expect("no mount with this destination")
+        mounts.iter_mut().find(|mount| mount["destination"] == destination).expect("no mount with this destination")
     }
 
     /// Adds a new namespace of this type, or replaces the entry there is.
@@ -190,8 +183,7 @@ impl Bundle {
 
     /// Sets the capabilities of the four sets that a plain root has, ambient left out.
     pub fn capabilities(&mut self, names: &[&str]) -> &mut Self {
-        self.config["process"]["capabilities"] =
-            json!({"bounding": names, "effective": names, "permitted": names});
+        self.config["process"]["capabilities"] = json!({"bounding": names, "effective": names, "permitted": names});
         self
     }
 

@@ -80,7 +80,8 @@ pub struct Receiver {
 impl Receiver {
     /// Listens at `path`, which must be short (sun_path has 108 bytes).
     pub fn listen(path: &Path) -> Self {
-        let listener = UnixListener::bind(path).unwrap_or_else(|error| panic!("cannot listen at {}: {error}", path.display()));
+        let listener =
+            UnixListener::bind(path).unwrap_or_else(|error| panic!("cannot listen at {}: {error}", path.display()));
         listener.set_nonblocking(true).expect("cannot make a socket non-blocking");
         Self { listener, path: path.to_owned() }
     }

@@ -47,17 +47,24 @@ impl Scope {
         let dirs = look::cgroup_dirs().into_iter().filter(|dir| self.is_cgroup_of_interest(dir));
         things.extend(dirs.map(|dir| format!("cgroup {}", dir.display())));
         let names = |line: &str| line.contains(':');
-        things.extend(lines("/proc/self/net/dev", names).map(|line| {
-            format!("network link {}", line.split(':').next().unwrap_or_default().trim())
-        }));
-        things.extend(look::fds(me).into_iter().filter(|(_, what)| !is_own_listing(what)).map(|(fd, what)| {
-            format!("descriptor {fd} -> {what}")
-        }));
+        things.extend(
+            lines("/proc/self/net/dev", names)
+                .map(|line| format!("network link {}", line.split(':').next().unwrap_or_default().trim())),
+        );
+        things.extend(
+            look::fds(me)
+                .into_iter()
+                .filter(|(_, what)| !is_own_listing(what))
+                .map(|(fd, what)| format!("descriptor {fd} -> {what}")),
+        );
         for file in ["hostname", "domainname"] {
             things.extend(lines(&format!("/proc/sys/kernel/{file}"), |_| true).map(|name| format!("{file} {name}")));
         }
         let subtree = if look::cgroups() == look::Cgroups::Unified { "" } else { "unified/" };
-        things.extend(lines(&format!("/sys/fs/cgroup/{subtree}cgroup.subtree_control"), |_| true).map(|on| format!("controllers on {on}")));
+        things.extend(
+            lines(&format!("/sys/fs/cgroup/{subtree}cgroup.subtree_control"), |_| true)
+                .map(|on| format!("controllers on {on}")),
+        );
         for dir in ["/run", "/dev", "/run/runc", "/run/crun", "/run/proa"] {
             things.extend(entries(Path::new(dir)).map(|path| format!("file {}", path.display())));
         }
@@ -77,7 +84,13 @@ impl Scope {
         look::eventually_within(Duration::from_secs(1), || {
             let now = self.snapshot();
             extra = now.things.difference(&before.things).cloned().collect();
-            extra.extend(before.things.difference(&now.things).filter(|thing| is_lasting(thing)).map(|thing| format!("gone: {thing}")));
+            extra.extend(
+                before
+                    .things
+                    .difference(&now.things)
+                    .filter(|thing| is_lasting(thing))
+                    .map(|thing| format!("gone: {thing}")),
+            );
             extra.extend(state_entries(state).map(|path| format!("state {}", path.display())));
             extra.is_empty()
         });
@@ -93,7 +106,9 @@ fn state_entries(state: &Path) -> impl Iterator<Item = PathBuf> {
 
 /// Things of the machine that a test may not take away either.
 fn is_lasting(thing: &str) -> bool {
-    ["mount ", "cgroup ", "network link ", "hostname ", "domainname ", "file /dev"].iter().any(|kind| thing.starts_with(kind))
+    ["mount ", "cgroup ", "network link ", "hostname ", "domainname ", "file /dev"]
+        .iter()
+        .any(|kind| thing.starts_with(kind))
 }
 
 fn is_own_listing(target: &str) -> bool {
@@ -101,7 +116,8 @@ fn is_own_listing(target: &str) -> bool {
 }
 
 fn describe_process(pid: i32) -> String {
-    let state = look::stat(pid).map(|stat| format!("{} ({}) parent {}", stat.state, stat.comm, stat.ppid)).unwrap_or_default();
+    let state =
+        look::stat(pid).map(|stat| format!("{} ({}) parent {}", stat.state, stat.comm, stat.ppid)).unwrap_or_default();
     format!("process {pid} {state}")
 }
 

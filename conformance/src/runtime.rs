@@ -61,10 +61,8 @@ struct Record {
 
 /// The runtime that `RUNTIME` names, or else the workspace's release build.
 pub fn program() -> PathBuf {
-    let path = std::env::var_os("RUNTIME").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/proa"),
-        PathBuf::from,
-    );
+    let path = std::env::var_os("RUNTIME")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/proa"), PathBuf::from);
     fs::canonicalize(&path).unwrap_or_else(|error| panic!("no runtime at {}: {error}", path.display()))
 }
 
@@ -268,7 +266,8 @@ impl Call<'_> {
         let child = command.spawn().unwrap_or_else(|error| panic!("cannot run {shown}: {error}"));
         log::debug!("{} {shown}", child.id());
         reaper::keep(child.id() as i32);
-        let record = Record { command: shown.clone(), status: "not waited for".into(), out: out.clone(), err: err.clone() };
+        let record =
+            Record { command: shown.clone(), status: "not waited for".into(), out: out.clone(), err: err.clone() };
         let index = runtime.transcript.borrow().len();
         runtime.transcript.borrow_mut().push(record);
         Running { child, command: shown, out, err, index }
@@ -399,7 +398,11 @@ impl Output {
     #[track_caller]
     pub fn says(self, text: &str) -> Self {
         let said = self.stderr();
-        assert!(said.to_lowercase().contains(&text.to_lowercase()), "{} does not say {text:?} but {said:?}", self.command);
+        assert!(
+            said.to_lowercase().contains(&text.to_lowercase()),
+            "{} does not say {text:?} but {said:?}",
+            self.command
+        );
         self
     }
 }

@@ -155,7 +155,12 @@ impl Test<'_> {
     /// `create`, not yet made, with a pid file at [`Test::pid_file`].
     pub fn create_call(&self, bundle: &Bundle, id: &str) -> Call<'_> {
         bundle.write();
-        self.call(&["create", id]).options(&["--bundle".as_ref(), bundle.path.as_os_str(), "--pid-file".as_ref(), self.pid_file(id).as_os_str()])
+        self.call(&["create", id]).options(&[
+            "--bundle".as_ref(),
+            bundle.path.as_os_str(),
+            "--pid-file".as_ref(),
+            self.pid_file(id).as_os_str(),
+        ])
     }
 
     /// `run` in the foreground, not yet made.
@@ -287,7 +292,11 @@ impl Test<'_> {
     /// runc; with `CONFORMANCE_RUN_ALL` in the environment it is run all the same, to see
     /// whether the difference is still there.
     pub fn peer_differs(&self, kind: Kind, reason: &str) -> Done {
-        if self.is(kind) && std::env::var_os("CONFORMANCE_RUN_ALL").is_none() { Err(Skip(format!("{}: {reason}", self.runtime_name()))) } else { Ok(()) }
+        if self.is(kind) && std::env::var_os("CONFORMANCE_RUN_ALL").is_none() {
+            Err(Skip(format!("{}: {reason}", self.runtime_name())))
+        } else {
+            Ok(())
+        }
     }
 
     /// Skips the test on any runtime but proa.

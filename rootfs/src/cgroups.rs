@@ -11,14 +11,13 @@ use rustix::io::Errno;
 
 impl Root<'_> {
     pub(crate) fn mount_cgroups(&mut self, item: Item, mount: &Mount, cgroups: &CgroupMount) -> Result<OwnedFd> {
-        let target = item.at(
-            "create mount point",
-            self.dir.resolve_or_create(&mount.destination, Missing::Directory),
-        )?;
+        let target =
+            item.at("create mount point", self.dir.resolve_or_create(&mount.destination, Missing::Directory))?;
         let attr = mount.attr.unwrap_or_default();
         match cgroups {
             CgroupMount::Unified { fallback } => {
-                let filesystem = Filesystem { kind: text("cgroup2"), source: Some(text("cgroup")), ..Filesystem::default() };
+                let filesystem =
+                    Filesystem { kind: text("cgroup2"), source: Some(text("cgroup")), ..Filesystem::default() };
                 let again = || self.dir.resolve(&mount.destination);
                 match self.api.mount(&filesystem, attr.set, None, target.as_fd(), again) {
                     Err(Errno::PERM | Errno::BUSY) if fallback.is_some() => {
@@ -99,4 +98,3 @@ impl Root<'_> {
 fn text(word: &str) -> CText {
     CText::new(word).unwrap_or_default()
 }
-

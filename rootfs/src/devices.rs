@@ -89,7 +89,8 @@ impl Root<'_> {
             Ok(_) | Err(Errno::EXIST) => {}
             Err(errno) => return item.fail("create the mount point of", errno),
         }
-        let target = item.at("open", openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()))?;
+        let target =
+            item.at("open", openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()))?;
         let tree = item.at("clone", self.api.clone_fd(host.as_fd(), false))?;
         let again = || openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         item.at("bind", self.api.attach(tree, target.as_fd(), again)).map(drop)

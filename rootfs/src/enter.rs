@@ -34,7 +34,10 @@ impl Root<'_> {
         if self.plan.propagation.kind == PropagationKind::Shared {
             // Or the unmount would reach the host.
             let slave = Propagation { kind: PropagationKind::Slave, recursive: true };
-            let old = item.at("open the old root of", rustix::fs::openat(CWD, c".", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()))?;
+            let old = item.at(
+                "open the old root of",
+                rustix::fs::openat(CWD, c".", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()),
+            )?;
             item.at("cut off the host from", self.api.propagate_mount(rustix::fd::AsFd::as_fd(&old), slave))?;
         }
         item.at("unmount the old root of", unmount(c".", UnmountFlags::DETACH))

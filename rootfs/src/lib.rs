@@ -19,8 +19,8 @@ mod sys;
 
 use api::{Api, Tree};
 pub use console::{Console, terminal};
-pub use mounts::may_cover;
 pub use error::{Failure, Item, Result};
+pub use mounts::may_cover;
 use plan::{Attr, Enter, Plan, Propagation, PropagationKind};
 use resolve::Dir;
 use rustix::fd::{AsFd, OwnedFd};

@@ -117,6 +117,10 @@ impl Root<'_> {
             return Ok(fd);
         }
         let fd = item.at("open /dev/null of the host for", open_host(c"/dev/null"))?;
-        if is_null(&fd) { Ok(fd) } else { item.fail("/dev/null of the host is no null device, cannot mask", Errno::NODEV) }
+        if is_null(&fd) {
+            Ok(fd)
+        } else {
+            item.fail("/dev/null of the host is no null device, cannot mask", Errno::NODEV)
+        }
     }
 }

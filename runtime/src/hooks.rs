@@ -70,7 +70,7 @@ pub(crate) fn run(
     let output = memfd_create(c"output", MemfdFlags::CLOEXEC).map_err(spawn)?;
     write_all(&input, state).map_err(spawn)?;
     seek(&input, SeekFrom::Start(0)).map_err(spawn)?;
-    let (error_out, error_in) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| spawn(errno))?;
+    let (error_out, error_in) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(spawn)?;
     let args = CloneArgs { exit_signal: libc::SIGCHLD, ..CloneArgs::default() };
     let pidfd = match sys::clone(&args).map_err(spawn)? {
         Cloned::Child => {
@@ -99,7 +99,7 @@ fn execute(
         rustix::stdio::dup2_stdout(output)?;
         rustix::stdio::dup2_stderr(output)?;
         sys::close_range_cloexec(3)?;
-        directory.map_or(Ok(()), |directory| chdir(directory))
+        directory.map_or(Ok(()), chdir)
     };
     match prepare() {
         Ok(()) => sys::execve(&hook.path, &hook.args, hook.env.as_ref().unwrap_or(environment)),

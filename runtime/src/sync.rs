@@ -70,7 +70,10 @@ pub(crate) enum Message {
     /// A terminal's master.
     Console(OwnedFd),
     /// From the intermediate process: the init's pid, and the number of its pidfd in the shared descriptor table.
-    Init { pid: i32, pidfd: i32 },
+    Init {
+        pid: i32,
+        pidfd: i32,
+    },
     Failure(Failure),
     /// The other side is gone.
     End,

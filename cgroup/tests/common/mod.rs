@@ -30,11 +30,7 @@ impl Scratch {
     /// Where `cgroupsPath`, made from a name of the test's own, says.
     pub(crate) fn at(cgroups_path: impl Fn(&str) -> Option<String>) -> Scratch {
         let host = Host::detect().unwrap();
-        let name = format!(
-            "proa-test-{}-{}",
-            std::process::id(),
-            NUMBER.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("proa-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let place = host.place(cgroups_path(&name).as_deref(), &name).unwrap();
         Scratch { host, name, place }
     }
@@ -55,18 +51,12 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let cgroup = self.place.open();
-        let result = cgroup.and_then(|cgroup| {
-            cgroup.map_or(Ok(()), |cgroup| {
-                cgroup.kill().and_then(|()| cgroup.remove())
-            })
-        });
+        let result =
+            cgroup.and_then(|cgroup| cgroup.map_or(Ok(()), |cgroup| cgroup.kill().and_then(|()| cgroup.remove())));
         // Above it, as far as that is of this test too.
         for path in self.paths() {
             let ours = |above: &&Path| above.iter().any(|name| name == self.name.as_str());
-            path.ancestors()
-                .skip(1)
-                .take_while(ours)
-                .for_each(|above| drop(fs::remove_dir(above)));
+            path.ancestors().skip(1).take_while(ours).for_each(|above| drop(fs::remove_dir(above)));
         }
         if !std::thread::panicking() {
             result.unwrap();
@@ -82,10 +72,7 @@ impl Process {
     pub(crate) fn waiting(script: &str) -> Process {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("read _; {script}")]);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         Process(command.spawn().unwrap())
     }
 
@@ -118,12 +105,7 @@ impl Process {
     /// Its processor time, in ticks.
     pub(crate) fn ticks(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        let fields: Vec<&str> = stat
-            .rsplit_once(')')
-            .unwrap()
-            .1
-            .split_ascii_whitespace()
-            .collect();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 
@@ -153,10 +135,7 @@ pub(crate) fn run_in(cgroup: &Cgroup, script: &str) -> Option<i32> {
 pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(
-            start.elapsed() < Duration::from_secs(10),
-            "waited in vain until {what}"
-        );
+        assert!(start.elapsed() < Duration::from_secs(10), "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

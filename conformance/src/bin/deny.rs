@@ -64,7 +64,8 @@ fn filter(errno: &str, calls: &str) -> Result<BpfProgram, String> {
     };
     let mut rules = BTreeMap::new();
     for name in calls.split(',') {
-        let (_, number) = CALLS.iter().find(|(known, _)| *known == name).ok_or_else(|| format!("unknown system call {name}"))?;
+        let (_, number) =
+            CALLS.iter().find(|(known, _)| *known == name).ok_or_else(|| format!("unknown system call {name}"))?;
         rules.insert(*number, Vec::new());
     }
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(|error| error.to_string())?;

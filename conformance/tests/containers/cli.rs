@@ -37,8 +37,23 @@ crate::cases! {
 }
 
 const COMMANDS: &[&str] = &[
-    "create", "start", "run", "exec", "state", "kill", "delete", "list", "ps", "pause", "resume", "update", "events",
-    "spec", "features", "checkpoint", "restore",
+    "create",
+    "start",
+    "run",
+    "exec",
+    "state",
+    "kill",
+    "delete",
+    "list",
+    "ps",
+    "pause",
+    "resume",
+    "update",
+    "events",
+    "spec",
+    "features",
+    "checkpoint",
+    "restore",
 ];
 
 fn version_text(t: &Test<'_>) -> Done {
@@ -185,7 +200,11 @@ fn spec_writes_a_config_once(t: &Test<'_>) -> Done {
     assert_eq!(config["process"]["args"], json!(["sh"]));
     assert_eq!(config["process"]["terminal"], true);
     t.call(&["spec"]).cwd(&dir).output().exits(1).says("exist");
-    assert_eq!(fs::read_to_string(dir.join("config.json")).ok(), Some(text), "spec changed a config.json that was there");
+    assert_eq!(
+        fs::read_to_string(dir.join("config.json")).ok(),
+        Some(text),
+        "spec changed a config.json that was there"
+    );
     let other = t.make_dir("other");
     t.call(&["spec", "--bundle"]).arg(&other).output().ok();
     assert!(other.join("config.json").exists());
@@ -263,7 +282,18 @@ fn features_lists_the_mount_options(t: &Test<'_>) -> Done {
         rnoatime ratime rrelatime rnorelatime rstrictatime rnostrictatime";
     assert_has(&words, &common.split_whitespace().collect::<Vec<_>>());
     if !t.is(Kind::Crun) {
-        let more = ["iversion", "noiversion", "lazytime", "nolazytime", "loud", "silent", "nosymfollow", "symfollow", "rnosymfollow", "rsymfollow"];
+        let more = [
+            "iversion",
+            "noiversion",
+            "lazytime",
+            "nolazytime",
+            "loud",
+            "silent",
+            "nosymfollow",
+            "symfollow",
+            "rnosymfollow",
+            "rsymfollow",
+        ];
         assert_has(&words, &more);
     }
     Ok(())
@@ -293,7 +323,10 @@ fn features_tells_what_is_missing(t: &Test<'_>) -> Done {
     let features = features(t);
     assert_eq!(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"], "false");
     for (part, config) in [
-        ("seccomp", json!({"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["ptrace"], "action": "SCMP_ACT_ERRNO"}]}})),
+        (
+            "seccomp",
+            json!({"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["ptrace"], "action": "SCMP_ACT_ERRNO"}]}}),
+        ),
         ("selinux", json!({"mountLabel": "system_u:object_r:container_file_t:s0"})),
     ] {
         let enabled = features["linux"][part]["enabled"] == true;
@@ -317,7 +350,11 @@ fn plan_shows_and_does_nothing(t: &Test<'_>) -> Done {
     let plan = output.json();
     assert!(plan.is_object(), "{plan}");
     assert!(output.stdout().contains("/data"), "the plan does not show a mount: {plan}");
-    assert_eq!(fs::read_dir(bundle.rootfs()).expect("a root file system").count(), before, "plan changed the root file system");
+    assert_eq!(
+        fs::read_dir(bundle.rootfs()).expect("a root file system").count(),
+        before,
+        "plan changed the root file system"
+    );
     assert!(!t.runtime.root.exists(), "plan made a state directory");
     t.assert_nothing_left();
     Ok(())

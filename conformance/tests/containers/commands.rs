@@ -121,7 +121,9 @@ fn list_as_json(t: &Test<'_>) -> Done {
     let (a, b) = (t.create(&bundle), t.sleeper());
     b.murder();
     let list = t.call(&["list", "--format", "json"]).output().ok().json();
-    let find = |c: &Container<'_>| list.as_array().and_then(|all| all.iter().find(|item| item["id"] == c.id.as_str())).cloned();
+    let find = |c: &Container<'_>| {
+        list.as_array().and_then(|all| all.iter().find(|item| item["id"] == c.id.as_str())).cloned()
+    };
     let (a_item, b_item) = (find(&a).expect("missing"), find(&b).expect("missing"));
     assert_eq!((&a_item["status"], &a_item["pid"]), (&json!("created"), &json!(a.pid)));
     assert_eq!((&b_item["status"], &b_item["pid"]), (&json!("stopped"), &json!(0)));

@@ -33,7 +33,9 @@ crate::cases! {
 
 fn default_devices(t: &Test<'_>) -> Done {
     let c = t.sleeper();
-    for (name, numbers) in [("null", (1, 3)), ("zero", (1, 5)), ("full", (1, 7)), ("random", (1, 8)), ("urandom", (1, 9)), ("tty", (5, 0))] {
+    for (name, numbers) in
+        [("null", (1, 3)), ("zero", (1, 5)), ("full", (1, 7)), ("random", (1, 8)), ("urandom", (1, 9)), ("tty", (5, 0))]
+    {
         let meta = fs::symlink_metadata(look::root_of(c.pid, &format!("/dev/{name}"))).expect("no such device");
         assert!(meta.file_type().is_char_device(), "{name}");
         assert_eq!((major(meta.rdev()), minor(meta.rdev())), numbers, "{name}");
@@ -54,7 +56,12 @@ fn default_devices_work(t: &Test<'_>) -> Done {
 
 fn default_links(t: &Test<'_>) -> Done {
     let c = t.sleeper();
-    for (name, target) in [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")] {
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
         let link = fs::read_link(look::root_of(c.pid, &format!("/dev/{name}"))).expect("no link");
         assert_eq!(link.to_str(), Some(target), "{name}");
     }
@@ -78,22 +85,31 @@ fn with_devices<'t>(t: &'t Test<'_>, devices: Value) -> conformance::container::
 }
 
 fn device_of_each_type(t: &Test<'_>) -> Done {
-    let c = with_devices(t, json!([
-        {"path": "/dev/c", "type": "c", "major": 1, "minor": 11, "fileMode": 0o600},
-        {"path": "/dev/u", "type": "u", "major": 1, "minor": 7},
-        {"path": "/dev/b", "type": "b", "major": 7, "minor": 3},
-        {"path": "/dev/p", "type": "p"},
-    ]));
+    let c = with_devices(
+        t,
+        json!([
+            {"path": "/dev/c", "type": "c", "major": 1, "minor": 11, "fileMode": 0o600},
+            {"path": "/dev/u", "type": "u", "major": 1, "minor": 7},
+            {"path": "/dev/b", "type": "b", "major": 7, "minor": 3},
+            {"path": "/dev/p", "type": "p"},
+        ]),
+    );
     let found = c.sh("cd /dev; stat -c '%n %F %t:%T' c u b p");
-    assert_eq!(found, "c character special file 1:b\nu character special file 1:7\nb block special file 7:3\np fifo 0:0\n");
+    assert_eq!(
+        found,
+        "c character special file 1:b\nu character special file 1:7\nb block special file 7:3\np fifo 0:0\n"
+    );
     Ok(())
 }
 
 fn device_mode_and_owner(t: &Test<'_>) -> Done {
-    let c = with_devices(t, json!([
-        {"path": "/dev/a", "type": "c", "major": 1, "minor": 3, "fileMode": 0o421, "uid": 5, "gid": 6},
-        {"path": "/dev/b", "type": "c", "major": 1, "minor": 5},
-    ]));
+    let c = with_devices(
+        t,
+        json!([
+            {"path": "/dev/a", "type": "c", "major": 1, "minor": 3, "fileMode": 0o421, "uid": 5, "gid": 6},
+            {"path": "/dev/b", "type": "c", "major": 1, "minor": 5},
+        ]),
+    );
     let found = c.sh("cd /dev; stat -c '%a %u:%g' a b");
     assert_eq!(found, "421 5:6\n666 0:0\n");
     Ok(())
@@ -112,7 +128,10 @@ fn device_in_a_directory_that_is_missing(t: &Test<'_>) -> Done {
 }
 
 fn device_in_place_of_a_default_one(t: &Test<'_>) -> Done {
-    let c = with_devices(t, json!([{"path": "/dev/zero", "type": "c", "major": 1, "minor": 5, "fileMode": 0o444, "gid": 6}]));
+    let c = with_devices(
+        t,
+        json!([{"path": "/dev/zero", "type": "c", "major": 1, "minor": 5, "fileMode": 0o444, "gid": 6}]),
+    );
     assert_eq!(c.sh("stat -c '%a %u:%g' /dev/zero"), "444 0:6\n");
     Ok(())
 }
@@ -158,7 +177,10 @@ fn devices_in_a_user_namespace(t: &Test<'_>) -> Done {
     // A user namespace may not make devices: the host's are bound, if there are such.
     bundle.linux("devices", json!([{"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11}]));
     let script = "echo x >/dev/null && head -c2 /dev/zero | wc -c; stat -c '%F %t:%T' /dev/null /dev/kmsg /dev/tty";
-    assert_eq!(t.sh(&mut bundle, script), "2\ncharacter special file 1:3\ncharacter special file 1:b\ncharacter special file 5:0\n");
+    assert_eq!(
+        t.sh(&mut bundle, script),
+        "2\ncharacter special file 1:3\ncharacter special file 1:b\ncharacter special file 5:0\n"
+    );
     Ok(())
 }
 
@@ -169,12 +191,17 @@ fn dev_that_is_a_bind_is_left_alone(t: &Test<'_>) -> Done {
         fs::create_dir(dev.join(dir)).expect("cannot make a directory");
     }
     let mode = nix::sys::stat::Mode::from_bits_truncate(0o666);
-    for (name, major, minor) in [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)] {
+    for (name, major, minor) in
+        [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
+    {
         mknod(&dev.join(name), SFlag::S_IFCHR, mode, makedev(major, minor)).expect("cannot make a device");
     }
     *bundle.mount_at("/dev") = json!({"destination": "/dev", "type": "bind", "source": dev, "options": ["rbind"]});
     t.run(&bundle).ok();
-    let links: Vec<_> = ["fd", "stdin", "stdout", "stderr", "core", "ptmx"].into_iter().filter(|name| dev.join(name).is_symlink()).collect();
+    let links: Vec<_> = ["fd", "stdin", "stdout", "stderr", "core", "ptmx"]
+        .into_iter()
+        .filter(|name| dev.join(name).is_symlink())
+        .collect();
     assert!(links.is_empty() || t.is(Kind::Crun), "made in the host's directory: {links:?}");
     Ok(())
 }
@@ -186,13 +213,23 @@ fn dev_that_is_a_link_is_not_followed(t: &Test<'_>) -> Done {
         for name in ["null", "ptmx", "fd"] {
             fs::write(canary.join(name), "untouched").expect("cannot write");
         }
-        let target = if target == "canary" { canary.to_str().expect("UTF-8").to_owned() } else { format!("../../../../../../../..{}", canary.display()) };
+        let target = if target == "canary" {
+            canary.to_str().expect("UTF-8").to_owned()
+        } else {
+            format!("../../../../../../../..{}", canary.display())
+        };
         fs::remove_dir(bundle.inside("/dev")).expect("cannot remove");
         std::os::unix::fs::symlink(target, bundle.inside("/dev")).expect("cannot link");
-        bundle.config["mounts"].as_array_mut().expect("mounts").retain(|mount| !mount["destination"].as_str().is_some_and(|at| at.starts_with("/dev")));
+        bundle.config["mounts"]
+            .as_array_mut()
+            .expect("mounts")
+            .retain(|mount| !mount["destination"].as_str().is_some_and(|at| at.starts_with("/dev")));
         // Refused or made below the root: both are well.
         t.run(&bundle);
-        let mut names: Vec<_> = fs::read_dir(&canary).expect("cannot list").filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+        let mut names: Vec<_> = fs::read_dir(&canary)
+            .expect("cannot list")
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
         names.sort();
         assert_eq!(names, ["fd", "null", "ptmx"]);
         for name in names {
@@ -216,7 +253,8 @@ fn unlisted_device_cannot_be_opened(t: &Test<'_>) -> Done {
 
 fn device_rules_in_order(t: &Test<'_>) -> Done {
     let deny = json!({"allow": false, "access": "rwm"});
-    let kmsg = |allow: bool, access: &str| json!({"allow": allow, "type": "c", "major": 1, "minor": 11, "access": access});
+    let kmsg =
+        |allow: bool, access: &str| json!({"allow": allow, "type": "c", "major": 1, "minor": 11, "access": access});
     for (rules, text) in [
         (json!([deny, kmsg(true, "r")]), "read\nnull\n"),
         (json!([deny, kmsg(true, "rw")]), "read\nwrite\nnull\n"),

@@ -116,7 +116,8 @@ fn bundle_that_is_not_there(t: &Test<'_>) -> Done {
 
 fn broken_json(t: &Test<'_>) -> Done {
     let bundle = t.bundle();
-    fs::write(bundle.path.join("config.json"), "{\n  \"ociVersion\": \"1.0.2\",\n  \"process\": {,}\n}\n").expect("cannot write");
+    fs::write(bundle.path.join("config.json"), "{\n  \"ociVersion\": \"1.0.2\",\n  \"process\": {,}\n}\n")
+        .expect("cannot write");
     let output = t.call(&["create", "--bundle"]).arg(&bundle.path).arg(t.id()).output().exits(1);
     t.assert_clean_failure(&output);
     for text in ["config.json", "line 3", "column 15"] {
@@ -170,8 +171,17 @@ fn error_in_the_json_log(t: &Test<'_>) -> Done {
     bundle.config["root"]["path"] = json!("nowhere");
     bundle.write();
     let log = t.file("log.json");
-    let output = t.runtime.call(["create", "--bundle"]).arg(&bundle.path).arg(t.id())
-        .global("--log").global(&log).global("--log-format").global("json").output().exits(1);
+    let output = t
+        .runtime
+        .call(["create", "--bundle"])
+        .arg(&bundle.path)
+        .arg(t.id())
+        .global("--log")
+        .global(&log)
+        .global("--log-format")
+        .global("json")
+        .output()
+        .exits(1);
     let text = fs::read_to_string(&log).expect("no log");
     let values = serde_json::Deserializer::from_str(&text).into_iter::<serde_json::Value>();
     let entries: Vec<_> = values.map(|value| value.expect("a log that is no JSON")).collect();

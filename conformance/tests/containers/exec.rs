@@ -43,7 +43,11 @@ fn exec_runs_in_all_namespaces_of_the_container(t: &Test<'_>) -> Done {
     let inside = c.sh(script);
     let expected: String = names
         .iter()
-        .map(|name| fs::read_link(format!("/proc/{}/ns/{name}", c.pid)).map(|link| format!("{}\n", link.display())).expect("no link"))
+        .map(|name| {
+            fs::read_link(format!("/proc/{}/ns/{name}", c.pid))
+                .map(|link| format!("{}\n", link.display()))
+                .expect("no link")
+        })
         .collect();
     assert_eq!(inside, expected);
     Ok(())
@@ -96,7 +100,9 @@ fn exec_of_what_cannot_be_run(t: &Test<'_>) -> Done {
     fs::write(bundle.inside("/data"), "data").expect("cannot write");
     fs::set_permissions(bundle.inside("/data"), fs::Permissions::from_mode(0o644)).expect("cannot chmod");
     let c = t.start(&bundle);
-    for (program, phrase) in [("/data", "permission denied"), ("/etc", "is a directory"), ("/no/such", "no such file or directory")] {
+    for (program, phrase) in
+        [("/data", "permission denied"), ("/etc", "is a directory"), ("/no/such", "no such file or directory")]
+    {
         let output = c.exec(&[program]).output().fails();
         t.phrase(&output, &[phrase]);
         assert!(t.is(Kind::Crun) || output.code() == 255, "exit code {}", output.code());
@@ -143,7 +149,11 @@ fn exec_env(t: &Test<'_>) -> Done {
     let mut bundle = t.sleeping_bundle();
     bundle.process("env", json!(["PATH=/bin", "A=config", "B=config"]));
     let c = t.start(&bundle);
-    let output = c.exec_with(&["--env", "A=exec", "--env", "C=x=y"], &["/bin/sh", "-c", "echo $A $B $C"]).env("D", "x").output().ok();
+    let output = c
+        .exec_with(&["--env", "A=exec", "--env", "C=x=y"], &["/bin/sh", "-c", "echo $A $B $C"])
+        .env("D", "x")
+        .output()
+        .ok();
     assert_eq!(output.stdout(), "exec config x=y\n");
     Ok(())
 }
@@ -152,7 +162,9 @@ fn exec_env(t: &Test<'_>) -> Done {
 #[track_caller]
 fn ids(c: &conformance::container::Container<'_>, options: &[&str]) -> String {
     let text = c.exec_with(options, &["cat", "/proc/self/status"]).output().ok().stdout();
-    let field = |name: &str| look::field(&text, name).map(|ids| ids.split_whitespace().next().unwrap_or("-").to_owned()).unwrap_or_default();
+    let field = |name: &str| {
+        look::field(&text, name).map(|ids| ids.split_whitespace().next().unwrap_or("-").to_owned()).unwrap_or_default()
+    };
     let groups = look::field(&text, "Groups").unwrap_or_default();
     format!("{}:{} {}", field("Uid"), field("Gid"), groups).trim().to_owned()
 }
@@ -226,7 +238,10 @@ fn exec_process_file_broken(t: &Test<'_>) -> Done {
         let output = c.exec_with(&["--process", path], &[]).output().fails();
         t.proa_says(&output, file.file_name().and_then(|name| name.to_str()).unwrap_or_default());
     }
-    let relative = t.make_file("relative.json", &json!({"args": ["true"], "cwd": "relative", "user": {"uid": 0, "gid": 0}}).to_string());
+    let relative = t.make_file(
+        "relative.json",
+        &json!({"args": ["true"], "cwd": "relative", "user": {"uid": 0, "gid": 0}}).to_string(),
+    );
     if t.is_proa() {
         c.exec_with(&["--process", relative.to_str().expect("UTF-8")], &[]).output().fails().says("cwd");
     }
@@ -302,7 +317,8 @@ fn exec_reads_standard_input(t: &Test<'_>) -> Done {
 
 fn exec_of_many_at_once(t: &Test<'_>) -> Done {
     let c = t.sleeper();
-    let calls: Vec<_> = (0..16).map(|code| c.exec(&["/bin/sh", "-c", &format!("echo {code}; exit {code}")]).spawn()).collect();
+    let calls: Vec<_> =
+        (0..16).map(|code| c.exec(&["/bin/sh", "-c", &format!("echo {code}; exit {code}")]).spawn()).collect();
     for (code, running) in (0..).zip(calls) {
         let output = running.wait(&t.runtime).exits(code);
         assert_eq!(output.stdout(), format!("{code}\n"));

@@ -47,7 +47,12 @@ fn telling(t: &Test<'_>) -> Bundle {
 /// What the container tells, less times and mount sizes.
 fn tells(text: &str) -> String {
     text.lines()
-        .map(|line| line.split_whitespace().filter(|word| !word.contains(':') || !word.ends_with(|c: char| c.is_ascii_digit()) || word.len() != 5).collect::<Vec<_>>().join(" "))
+        .map(|line| {
+            line.split_whitespace()
+                .filter(|word| !word.contains(':') || !word.ends_with(|c: char| c.is_ascii_digit()) || word.len() != 5)
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
         .collect::<Vec<_>>()
         .join("\n")
 }
@@ -80,7 +85,11 @@ fn same_without(t: &Test<'_>, calls: &str) {
         let c = t.container(id, output);
         c.call("start").wrapper(&wrapper).output().ok();
         assert_eq!(c.call("state").wrapper(&wrapper).output().ok().json()["status"], "running");
-        let exec = c.exec(&["/bin/sh", "-c", "echo $$ >/dev/null; hostname; readlink /proc/self/ns/pid"]).wrapper(&wrapper).output().ok();
+        let exec = c
+            .exec(&["/bin/sh", "-c", "echo $$ >/dev/null; hostname; readlink /proc/self/ns/pid"])
+            .wrapper(&wrapper)
+            .output()
+            .ok();
         let mut lines = exec.stdout();
         lines.truncate(lines.find('\n').unwrap_or(0));
         assert_eq!(lines, "conformance");

@@ -92,7 +92,8 @@ fn created_init_holds_nothing_of_the_host(t: &Test<'_>) -> Done {
     let mounts: Vec<_> = look::mounts(c.pid).iter().map(|mount| mount.mnt_id.to_string()).collect();
     for (number, target) in look::fds(c.pid) {
         let link = format!("/proc/{}/fd/{number}", c.pid);
-        let is_proc = nix::sys::statfs::statfs(link.as_str()).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC);
+        let is_proc = nix::sys::statfs::statfs(link.as_str())
+            .is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC);
         if fs::metadata(&link).is_ok_and(|meta| meta.is_dir()) && !is_proc {
             let info = look::proc_text(c.pid, &format!("fdinfo/{number}"));
             let mount = look::field(&info, "mnt_id").unwrap_or_default();
@@ -104,7 +105,9 @@ fn created_init_holds_nothing_of_the_host(t: &Test<'_>) -> Done {
 
 /// A bundle that prints what its descriptors from 3 on have to say.
 fn reader(t: &Test<'_>) -> Bundle {
-    t.sh_bundle("echo fds=$LISTEN_FDS pid=$LISTEN_PID; for n in 3 4 5 6; do cat <&$n 2>/dev/null && echo \" at $n\"; done; :")
+    t.sh_bundle(
+        "echo fds=$LISTEN_FDS pid=$LISTEN_PID; for n in 3 4 5 6; do cat <&$n 2>/dev/null && echo \" at $n\"; done; :",
+    )
 }
 
 fn preserve_fds(t: &Test<'_>) -> Done {
@@ -113,7 +116,8 @@ fn preserve_fds(t: &Test<'_>) -> Done {
     assert_eq!(call.output().ok().stdout(), "fds= pid=\nthree at 3\nfour at 4\n");
     // Through create and start too.
     let id = t.id();
-    let call = t.create_call(&reader(t), &id).options(&["--preserve-fds", "1"]).fd(file(t, "three"), 3).fd(file(t, "four"), 4);
+    let call =
+        t.create_call(&reader(t), &id).options(&["--preserve-fds", "1"]).fd(file(t, "three"), 3).fd(file(t, "four"), 4);
     let output = call.output().ok();
     let c = t.container(id, output);
     c.start();

@@ -81,7 +81,8 @@ impl Log {
 fn with_hooks(t: &Test<'_>, kinds: &[&str], script: &str) -> (Bundle, Log) {
     let mut bundle = t.sleeping_bundle();
     let log = Log::new(t, &mut bundle);
-    let hooks: serde_json::Map<String, Value> = kinds.iter().map(|kind| ((*kind).to_owned(), json!([log.hook(kind, script)]))).collect();
+    let hooks: serde_json::Map<String, Value> =
+        kinds.iter().map(|kind| ((*kind).to_owned(), json!([log.hook(kind, script)]))).collect();
     bundle.set("hooks", Value::Object(hooks));
     (bundle, log)
 }
@@ -109,7 +110,9 @@ fn six_kinds_in_order(t: &Test<'_>) -> Done {
 fn a_list_runs_in_order(t: &Test<'_>) -> Done {
     let mut bundle = t.bundle();
     let log = Log::new(t, &mut bundle);
-    let list = |kind: &str| -> Value { ["1", "22", "333"].iter().map(|word| log.hook(kind, &format!("echo {word} >>$LOG/$KIND"))).collect() };
+    let list = |kind: &str| -> Value {
+        ["1", "22", "333"].iter().map(|word| log.hook(kind, &format!("echo {word} >>$LOG/$KIND"))).collect()
+    };
     let hooks: serde_json::Map<String, Value> = ALL.iter().map(|kind| ((*kind).to_owned(), list(kind))).collect();
     bundle.set("hooks", Value::Object(hooks));
     t.run(&bundle).ok();
@@ -264,7 +267,9 @@ const NAMESPACES: &str = "for n in mnt net uts pid; do readlink /proc/self/ns/$n
 fn own_namespaces() -> Vec<String> {
     ["mnt", "net", "uts", "pid"]
         .iter()
-        .map(|name| fs::read_link(format!("/proc/self/ns/{name}")).expect("no namespace").to_string_lossy().into_owned())
+        .map(|name| {
+            fs::read_link(format!("/proc/self/ns/{name}")).expect("no namespace").to_string_lossy().into_owned()
+        })
         .collect()
 }
 
@@ -324,10 +329,13 @@ fn hooks_may_change_the_root(t: &Test<'_>) -> Done {
     let container = t.file("container-hook");
     write_script(&container, &format!("echo container >{}/dev/by-container", root.display()));
     let env = json!(["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
-    bundle.set("hooks", json!({
-        "createRuntime": [{"path": script, "env": env}],
-        "createContainer": [{"path": container, "env": env}],
-    }));
+    bundle.set(
+        "hooks",
+        json!({
+            "createRuntime": [{"path": script, "env": env}],
+            "createContainer": [{"path": container, "env": env}],
+        }),
+    );
     assert_eq!(t.prints(&bundle), "runtime\ncontainer\nfile\n");
     Ok(())
 }
@@ -404,10 +412,13 @@ fn poststop_runs_after_a_failure(t: &Test<'_>) -> Done {
 fn second_hook_is_not_run_after_a_failure(t: &Test<'_>) -> Done {
     let mut bundle = t.bundle();
     let log = Log::new(t, &mut bundle);
-    bundle.set("hooks", json!({
-        "prestart": [log.hook("prestart", "exit 3"), log.hook("prestart", "echo x >>$LOG/after")],
-        "createRuntime": [log.hook("createRuntime", "echo x >>$LOG/after")],
-    }));
+    bundle.set(
+        "hooks",
+        json!({
+            "prestart": [log.hook("prestart", "exit 3"), log.hook("prestart", "echo x >>$LOG/after")],
+            "createRuntime": [log.hook("createRuntime", "echo x >>$LOG/after")],
+        }),
+    );
     t.refuses(&bundle);
     assert_eq!(log.read("after"), "");
     Ok(())
@@ -427,7 +438,11 @@ fn output_of_a_failed_hook_is_told(t: &Test<'_>) -> Done {
 fn poststart_runs_when_the_program_does(t: &Test<'_>) -> Done {
     t.peer_differs(Kind::Runc, "runs poststart at the end of create")?;
     t.peer_differs(Kind::Crun, "does not wait for the program")?;
-    let (bundle, log) = with_hooks(t, &["poststart"], "pid=$(sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p'); tr '\\0' ' ' </proc/$pid/cmdline >$LOG/cmdline");
+    let (bundle, log) = with_hooks(
+        t,
+        &["poststart"],
+        "pid=$(sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p'); tr '\\0' ' ' </proc/$pid/cmdline >$LOG/cmdline",
+    );
     let c = t.create(&bundle);
     assert_eq!(log.read("cmdline"), "");
     c.start();
@@ -454,7 +469,8 @@ fn poststop_runs_at_the_end_of_run(t: &Test<'_>) -> Done {
 fn descriptors_of_a_hook(t: &Test<'_>) -> Done {
     t.peer_differs(Kind::Runc, "leaves createContainer some of its own")?;
     t.peer_differs(Kind::Crun, "leaves it some of its own")?;
-    let (bundle, log) = with_hooks(t, &ALL, "ls -l /proc/self/fd | grep -v -e /proc/ -e /$KIND -e total >$LOG/$KIND || :");
+    let (bundle, log) =
+        with_hooks(t, &ALL, "ls -l /proc/self/fd | grep -v -e /proc/ -e /$KIND -e total >$LOG/$KIND || :");
     let mut bundle = bundle;
     bundle.args(&["/bin/true"]);
     let mut call = t.run_call(&bundle, &t.id());
@@ -463,11 +479,19 @@ fn descriptors_of_a_hook(t: &Test<'_>) -> Done {
     }
     call.output().ok();
     for kind in ALL {
-        let extra: Vec<_> = log.lines(kind).into_iter().filter(|line| {
-            let number = line.split(" -> ").next().and_then(|head| head.rsplit(' ').next()).and_then(|word| word.parse::<i32>().ok());
-            // What ls(1) itself has opened is gone when it looks.
-            line.contains(" -> ") && number.is_some_and(|number| number > 2)
-        }).collect();
+        let extra: Vec<_> = log
+            .lines(kind)
+            .into_iter()
+            .filter(|line| {
+                let number = line
+                    .split(" -> ")
+                    .next()
+                    .and_then(|head| head.rsplit(' ').next())
+                    .and_then(|word| word.parse::<i32>().ok());
+                // What ls(1) itself has opened is gone when it looks.
+                line.contains(" -> ") && number.is_some_and(|number| number > 2)
+            })
+            .collect();
         assert!(extra.is_empty(), "{kind}: {extra:?}");
     }
     Ok(())

@@ -34,11 +34,17 @@ crate::cases! {
 }
 
 fn map(entries: &[(u32, u32, u32)]) -> Value {
-    entries.iter().map(|(inside, outside, size)| json!({"containerID": inside, "hostID": outside, "size": size})).collect()
+    entries
+        .iter()
+        .map(|(inside, outside, size)| json!({"containerID": inside, "hostID": outside, "size": size}))
+        .collect()
 }
 
 fn table(pid: i32, file: &str) -> Vec<Vec<u64>> {
-    look::proc_text(pid, file).lines().map(|line| line.split_whitespace().filter_map(|word| word.parse().ok()).collect()).collect()
+    look::proc_text(pid, file)
+        .lines()
+        .map(|line| line.split_whitespace().filter_map(|word| word.parse().ok()).collect())
+        .collect()
 }
 
 fn mappings_exactly(t: &Test<'_>) -> Done {
@@ -146,7 +152,9 @@ fn namespace_without_mappings(t: &Test<'_>) -> Done {
 }
 
 fn mappings_that_overlap(t: &Test<'_>) -> Done {
-    for lines in [&[(0, 100_000, 100), (50, 200_000, 100)][..], &[(0, 100_000, 100), (500, 100_050, 100)], &[(0, 100_000, 0)]] {
+    for lines in
+        [&[(0, 100_000, 100), (50, 200_000, 100)][..], &[(0, 100_000, 100), (500, 100_050, 100)], &[(0, 100_000, 0)]]
+    {
         let mut bundle = t.bundle();
         bundle.user_namespace(100_000).linux("uidMappings", map(lines)).linux("gidMappings", map(lines));
         let output = t.refuses(&bundle);
@@ -212,7 +220,10 @@ fn mounts_in_it_are_limited(t: &Test<'_>) -> Done {
     let mut bundle = t.bundle();
     bundle.user_namespace(100_000).capabilities(&["CAP_SYS_ADMIN"]);
     bundle.bind(&t.make_dir("dir"), "/data", &["bind", "ro"]);
-    let text = t.sh(&mut bundle, "mount -o remount,rw /proc/sys 2>/dev/null; echo x 2>/dev/null >/proc/sys/kernel/core_pattern || echo refused");
+    let text = t.sh(
+        &mut bundle,
+        "mount -o remount,rw /proc/sys 2>/dev/null; echo x 2>/dev/null >/proc/sys/kernel/core_pattern || echo refused",
+    );
     assert_eq!(text, "refused\n");
     Ok(())
 }
@@ -220,7 +231,10 @@ fn mounts_in_it_are_limited(t: &Test<'_>) -> Done {
 fn rlimits_in_it(t: &Test<'_>) -> Done {
     let mut bundle = t.bundle();
     bundle.user_namespace(100_000);
-    bundle.process("rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 111, "hard": 222}, {"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]));
+    bundle.process(
+        "rlimits",
+        json!([{"type": "RLIMIT_NOFILE", "soft": 111, "hard": 222}, {"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]),
+    );
     assert_eq!(t.sh(&mut bundle, "ulimit -Sn; ulimit -Hn; ulimit -Hc"), "111\n222\n0\n");
     Ok(())
 }
@@ -237,9 +251,15 @@ fn hooks_of_it(t: &Test<'_>) -> Done {
     let hook = t.file("hook");
     conformance::bundle::write_script(&hook, &format!("id -u >>{}", log.display()));
     let mut bundle = t.bundle();
-    bundle.user_namespace(100_000).set("hooks", json!({"createRuntime": [{"path": hook}], "poststop": [{"path": hook}]}));
+    bundle
+        .user_namespace(100_000)
+        .set("hooks", json!({"createRuntime": [{"path": hook}], "poststop": [{"path": hook}]}));
     t.run(&bundle).ok();
-    assert_eq!(fs::read_to_string(&log).ok().as_deref(), Some("0\n0\n"), "hooks of the runtime's namespace are the host's root");
+    assert_eq!(
+        fs::read_to_string(&log).ok().as_deref(),
+        Some("0\n0\n"),
+        "hooks of the runtime's namespace are the host's root"
+    );
     Ok(())
 }
 

@@ -127,7 +127,12 @@ fn run_keep_leaves_the_stopped_container(t: &Test<'_>) -> Done {
 
 fn run_detached_returns_while_it_runs(t: &Test<'_>) -> Done {
     let id = t.id();
-    let output = t.run_call(&t.sh_bundle("echo up; exec sleep 1000"), &id).options(&["--detach"]).options(&["--pid-file".as_ref(), t.pid_file(&id).as_os_str()]).output().ok();
+    let output = t
+        .run_call(&t.sh_bundle("echo up; exec sleep 1000"), &id)
+        .options(&["--detach"])
+        .options(&["--pid-file".as_ref(), t.pid_file(&id).as_os_str()])
+        .output()
+        .ok();
     let c = t.container(id, output);
     c.prints("up\n");
     c.assert_status("running");
@@ -162,7 +167,10 @@ fn pid_file_is_the_plain_pid(t: &Test<'_>) -> Done {
     assert!(text.bytes().all(|byte| byte.is_ascii_digit()), "the pid file holds {text:?}");
     assert_eq!(c.state()["pid"], json!(c.pid));
     assert_eq!(look::cmdline(c.pid), ["/bin/sleep", "1000"]);
-    let beside: Vec<_> = fs::read_dir(&t.dir).expect("cannot list").filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    let beside: Vec<_> = fs::read_dir(&t.dir)
+        .expect("cannot list")
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
     assert!(!beside.iter().any(|name| name.starts_with('.')), "a temporary file is left: {beside:?}");
     Ok(())
 }

@@ -152,9 +152,8 @@ fn trials(suite: Option<&Arc<Suite>>, skips: &Skips) -> Vec<Trial> {
 /// Runs one test, ends what it left, and fails it for leaks too.
 fn carry_out(suite: &Suite, body: fn(&Test<'_>) -> Done) -> Result<Done, Failed> {
     let test = suite.begin();
-    let attempt = |job: &dyn Fn() -> Done| {
-        panic::catch_unwind(AssertUnwindSafe(job)).map_err(|_| PANIC.with(|text| text.take()))
-    };
+    let attempt =
+        |job: &dyn Fn() -> Done| panic::catch_unwind(AssertUnwindSafe(job)).map_err(|_| PANIC.with(|text| text.take()));
     let outcome = attempt(&|| body(&test));
     let mut faults = Vec::new();
     let skipped = match outcome {

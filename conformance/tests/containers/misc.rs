@@ -71,7 +71,11 @@ fn sysctl_of_each_namespace(t: &Test<'_>) -> Done {
     ] {
         let host = fs::read_to_string(format!("/proc/sys/{path}"));
         let inside = with_sysctl(t, name, value, path);
-        assert_eq!(inside.split_whitespace().collect::<Vec<_>>(), value.split_whitespace().collect::<Vec<_>>(), "{name}");
+        assert_eq!(
+            inside.split_whitespace().collect::<Vec<_>>(),
+            value.split_whitespace().collect::<Vec<_>>(),
+            "{name}"
+        );
         assert_eq!(fs::read_to_string(format!("/proc/sys/{path}")).ok(), host.ok(), "{name} of the host has changed");
     }
     Ok(())
@@ -97,7 +101,15 @@ fn refuses_sysctl(t: &Test<'_>, name: &str, without: Option<&str>) {
 }
 
 fn sysctl_of_the_host_is_refused(t: &Test<'_>) -> Done {
-    for name in ["kernel.core_pattern", "vm.overcommit_memory", "kernel.sysrq", "fs.file-max", "debug.exception-trace", "user.max_user_namespaces", "nosuch.thing"] {
+    for name in [
+        "kernel.core_pattern",
+        "vm.overcommit_memory",
+        "kernel.sysrq",
+        "fs.file-max",
+        "debug.exception-trace",
+        "user.max_user_namespaces",
+        "nosuch.thing",
+    ] {
         if name.starts_with("user") && t.is(Kind::Crun) {
             continue; // takes it
         }
@@ -110,7 +122,12 @@ fn sysctl_of_the_host_is_refused(t: &Test<'_>) -> Done {
 }
 
 fn sysctl_without_its_namespace_is_refused(t: &Test<'_>) -> Done {
-    for (name, kind) in [("net.ipv4.ip_forward", "network"), ("kernel.shmmni", "ipc"), ("fs.mqueue.queues_max", "ipc"), ("kernel.domainname", "uts")] {
+    for (name, kind) in [
+        ("net.ipv4.ip_forward", "network"),
+        ("kernel.shmmni", "ipc"),
+        ("fs.mqueue.queues_max", "ipc"),
+        ("kernel.domainname", "uts"),
+    ] {
         let before = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok();
         refuses_sysctl(t, name, Some(kind));
         assert_eq!(fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok(), before);
@@ -211,7 +228,9 @@ fn memory_policy_of_each_mode(t: &Test<'_>) -> Done {
 
 fn memory_policy_flags(t: &Test<'_>) -> Done {
     t.peer_differs(Kind::Runc, "1.3 does not know memoryPolicy")?;
-    for (flag, shown) in [("MPOL_F_STATIC_NODES", "interleave=static:0"), ("MPOL_F_RELATIVE_NODES", "interleave=relative:0")] {
+    for (flag, shown) in
+        [("MPOL_F_STATIC_NODES", "interleave=static:0"), ("MPOL_F_RELATIVE_NODES", "interleave=relative:0")]
+    {
         let mut bundle = t.sleeping_bundle();
         bundle.linux("memoryPolicy", json!({"mode": "MPOL_INTERLEAVE", "nodes": "0", "flags": [flag]}));
         assert_eq!(memory_policy(&t.start(&bundle)), shown);
@@ -324,7 +343,8 @@ fn scheduler_that_cannot_be(t: &Test<'_>) -> Done {
 }
 
 fn io_priority_of_each_class(t: &Test<'_>) -> Done {
-    for (class, number, priority) in [("IOPRIO_CLASS_RT", 1, 3), ("IOPRIO_CLASS_BE", 2, 7), ("IOPRIO_CLASS_IDLE", 3, 0)] {
+    for (class, number, priority) in [("IOPRIO_CLASS_RT", 1, 3), ("IOPRIO_CLASS_BE", 2, 7), ("IOPRIO_CLASS_IDLE", 3, 0)]
+    {
         let mut bundle = t.sleeping_bundle();
         bundle.process("ioPriority", json!({"class": class, "priority": priority}));
         let c = t.start(&bundle);
@@ -346,7 +366,11 @@ fn io_priority_of_exec(t: &Test<'_>) -> Done {
 
 fn io_priority_that_cannot_be(t: &Test<'_>) -> Done {
     t.peer_differs(Kind::Crun, "leaves the number to the kernel")?;
-    for value in [json!({"class": "IOPRIO_CLASS_NOSUCH", "priority": 1}), json!({"class": "IOPRIO_CLASS_BE", "priority": 8}), json!({"class": "IOPRIO_CLASS_BE", "priority": -1})] {
+    for value in [
+        json!({"class": "IOPRIO_CLASS_NOSUCH", "priority": 1}),
+        json!({"class": "IOPRIO_CLASS_BE", "priority": 8}),
+        json!({"class": "IOPRIO_CLASS_BE", "priority": -1}),
+    ] {
         let mut bundle = t.bundle();
         bundle.process("ioPriority", value);
         let output = t.refuses(&bundle);
@@ -361,9 +385,18 @@ fn processors(text: &str) -> String {
 
 fn affinity_of_exec(t: &Test<'_>) -> Done {
     t.peer_differs(Kind::Crun, "leaves it as it was")?;
-    t.needs(look::status(std::process::id() as i32).cpus_allowed_list.is_some_and(|list| list.iter().any(|(_, last)| *last >= 1)), "two processors")?;
+    t.needs(
+        look::status(std::process::id() as i32)
+            .cpus_allowed_list
+            .is_some_and(|list| list.iter().any(|(_, last)| *last >= 1)),
+        "two processors",
+    )?;
     let mut bundle = t.sleeping_bundle();
-    for (affinity, shown) in [(json!({"final": "1"}), "1"), (json!({"initial": "0", "final": "0-0"}), "0"), (json!({"initial": "0", "final": "0,1"}), "0-1")] {
+    for (affinity, shown) in [
+        (json!({"final": "1"}), "1"),
+        (json!({"initial": "0", "final": "0-0"}), "0"),
+        (json!({"initial": "0", "final": "0,1"}), "0-1"),
+    ] {
         bundle.process("execCPUAffinity", affinity.clone());
         let c = t.start(&bundle);
         let text = c.exec(&["cat", "/proc/self/status"]).output().ok().stdout();
@@ -420,7 +453,8 @@ fn session_keyring_of_the_caller(t: &Test<'_>) -> Done {
 
 fn annotations_with_odd_values(t: &Test<'_>) -> Done {
     let mut bundle = t.sleeping_bundle();
-    let annotations = json!({"org.example.empty": "", "org.example.text": "ü \"quoted\"\n\t\\ \u{1f980}", "no dots": "x"});
+    let annotations =
+        json!({"org.example.empty": "", "org.example.text": "ü \"quoted\"\n\t\\ \u{1f980}", "no dots": "x"});
     bundle.set("annotations", annotations.clone());
     let c = t.create(&bundle);
     assert_eq!(c.state()["annotations"], annotations);
@@ -495,7 +529,9 @@ fn null_is_as_if_left_out(t: &Test<'_>) -> Done {
     for name in ["rlimits", "oomScoreAdj", "consoleSize", "ioPriority", "scheduler"] {
         bundle.process(name, Value::Null);
     }
-    for name in ["devices", "sysctl", "uidMappings", "gidMappings", "resources", "personality", "seccomp", "timeOffsets"] {
+    for name in
+        ["devices", "sysctl", "uidMappings", "gidMappings", "resources", "personality", "seccomp", "timeOffsets"]
+    {
         bundle.linux(name, Value::Null);
     }
     if t.is(Kind::Crun) {
@@ -507,8 +543,14 @@ fn null_is_as_if_left_out(t: &Test<'_>) -> Done {
 
 fn values_of_a_wrong_type(t: &Test<'_>) -> Done {
     for (pointer, value) in [
-        ("/process/args", json!("sh")), ("/process/user/uid", json!(-1)), ("/process/user/uid", json!(4_294_967_296_u64)),
-        ("/process/terminal", json!("yes")), ("/root", json!([])), ("/mounts", json!({})), ("/linux/namespaces", json!("pid")), ("/hostname", json!(5)),
+        ("/process/args", json!("sh")),
+        ("/process/user/uid", json!(-1)),
+        ("/process/user/uid", json!(4_294_967_296_u64)),
+        ("/process/terminal", json!("yes")),
+        ("/root", json!([])),
+        ("/mounts", json!({})),
+        ("/linux/namespaces", json!("pid")),
+        ("/hostname", json!(5)),
     ] {
         if t.is(Kind::Crun) {
             continue; // converts much of it

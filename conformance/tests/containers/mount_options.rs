@@ -62,8 +62,13 @@ fn words_that_set_a_flag(t: &Test<'_>) -> Done {
 fn words_that_clear_a_flag(t: &Test<'_>) -> Done {
     t.peer_differs(Kind::Crun, "keeps ro where rw follows")?;
     let pairs = [
-        ("ro", "rw"), ("nosuid", "suid"), ("nodev", "dev"), ("noexec", "exec"), ("noatime", "atime"),
-        ("nodiratime", "diratime"), ("nosymfollow", "symfollow"),
+        ("ro", "rw"),
+        ("nosuid", "suid"),
+        ("nodev", "dev"),
+        ("noexec", "exec"),
+        ("noatime", "atime"),
+        ("nodiratime", "diratime"),
+        ("nosymfollow", "symfollow"),
     ];
     let pairs = if t.is(Kind::Crun) { &pairs[..6] } else { &pairs };
     for (set, clear) in pairs {
@@ -83,7 +88,8 @@ fn words_of_access_time(t: &Test<'_>) -> Done {
         (&[], Some("relatime")),
     ] {
         let options = options_of(t, words);
-        let found: Vec<_> = ["relatime", "noatime", "nodiratime"].into_iter().filter(|word| options.contains_key(*word)).collect();
+        let found: Vec<_> =
+            ["relatime", "noatime", "nodiratime"].into_iter().filter(|word| options.contains_key(*word)).collect();
         assert_eq!(found, shown.into_iter().collect::<Vec<_>>(), "{words:?}");
     }
     Ok(())
@@ -179,7 +185,8 @@ fn bound(t: &Test<'_>, tree: &Tree, words: &[&str]) -> [HashMap<String, Option<S
     let mut bundle = t.sleeping_bundle();
     bundle.bind(&tree.0, "/m", words);
     let c = t.create(&bundle);
-    let options = ["/m", "/m/below"].map(|point| look::mounts(c.pid).into_iter().rfind(|mount| mount.mount_point.as_os_str() == point));
+    let options = ["/m", "/m/below"]
+        .map(|point| look::mounts(c.pid).into_iter().rfind(|mount| mount.mount_point.as_os_str() == point));
     c.delete();
     options.map(|mount| mount.map(|mount| mount.mount_options).unwrap_or_default())
 }
@@ -231,7 +238,10 @@ fn nosymfollow_is_obeyed(t: &Test<'_>) -> Done {
     t.peer_differs(Kind::Crun, "takes it for data of the file system")?;
     let mut bundle = t.bundle();
     bundle.mount("/m", "tmpfs", "tmpfs", &["nosymfollow"]);
-    assert_eq!(t.sh(&mut bundle, "ln -s /etc/group /m/link; readlink /m/link; cat /m/link 2>/dev/null || echo refused"), "/etc/group\nrefused\n");
+    assert_eq!(
+        t.sh(&mut bundle, "ln -s /etc/group /m/link; readlink /m/link; cat /m/link 2>/dev/null || echo refused"),
+        "/etc/group\nrefused\n"
+    );
     Ok(())
 }
 
@@ -246,8 +256,13 @@ fn ro_is_not_recursive(t: &Test<'_>) -> Done {
 fn recursive_words_reach_what_is_below(t: &Test<'_>) -> Done {
     let tree = Tree::new(t, MsFlags::empty());
     for (word, shown) in [
-        ("rro", "ro"), ("rnosuid", "nosuid"), ("rnodev", "nodev"), ("rnoexec", "noexec"), ("rnodiratime", "nodiratime"),
-        ("rnoatime", "noatime"), ("rnosymfollow", "nosymfollow"),
+        ("rro", "ro"),
+        ("rnosuid", "nosuid"),
+        ("rnodev", "nodev"),
+        ("rnoexec", "noexec"),
+        ("rnodiratime", "nodiratime"),
+        ("rnoatime", "noatime"),
+        ("rnosymfollow", "nosymfollow"),
     ] {
         if matches!(word, "rnosymfollow" | "rnodiratime" | "rnoatime") && t.is(Kind::Crun) {
             continue; // the first is not among its words, the others fail
@@ -261,9 +276,12 @@ fn recursive_words_reach_what_is_below(t: &Test<'_>) -> Done {
 }
 
 fn recursive_words_clear_too(t: &Test<'_>) -> Done {
-    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_NODIRATIME;
+    let flags =
+        MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_NODIRATIME;
     let tree = Tree::remounted(t, flags);
-    for (word, shown) in [("rrw", "ro"), ("rsuid", "nosuid"), ("rdev", "nodev"), ("rexec", "noexec"), ("rdiratime", "nodiratime")] {
+    for (word, shown) in
+        [("rrw", "ro"), ("rsuid", "nosuid"), ("rdev", "nodev"), ("rexec", "noexec"), ("rdiratime", "nodiratime")]
+    {
         if word == "rdiratime" && t.is(Kind::Crun) {
             continue; // fails
         }
@@ -285,7 +303,8 @@ fn recursive_access_time(t: &Test<'_>) -> Done {
         (&["rbind", "rnoatime"], Some("noatime")),
     ] {
         for options in bound(t, &tree, words) {
-            let found: Vec<_> = ["relatime", "noatime"].into_iter().filter(|word| options.contains_key(*word)).collect();
+            let found: Vec<_> =
+                ["relatime", "noatime"].into_iter().filter(|word| options.contains_key(*word)).collect();
             assert_eq!(found, shown.into_iter().collect::<Vec<_>>(), "{words:?}");
         }
     }
@@ -295,8 +314,15 @@ fn recursive_access_time(t: &Test<'_>) -> Done {
 
 fn propagation_words(t: &Test<'_>) -> Done {
     t.peer_differs(Kind::Crun, "leaves the mount private")?;
-    for (word, shown) in [("private", "private"), ("shared", "shared"), ("slave", "private"), ("unbindable", "unbindable"),
-        ("rprivate", "private"), ("rshared", "shared"), ("runbindable", "unbindable")] {
+    for (word, shown) in [
+        ("private", "private"),
+        ("shared", "shared"),
+        ("slave", "private"),
+        ("unbindable", "unbindable"),
+        ("rprivate", "private"),
+        ("rshared", "shared"),
+        ("runbindable", "unbindable"),
+    ] {
         let mut bundle = t.sleeping_bundle();
         bundle.mount("/m", "tmpfs", "tmpfs", &[word]);
         let c = t.create(&bundle);
@@ -310,7 +336,10 @@ fn propagation_of_what_is_below(t: &Test<'_>) -> Done {
     t.peer_differs(Kind::Crun, "leaves the mount private")?;
     let tree = Tree::new(t, MsFlags::empty());
     for (word, upper, below) in [
-        ("rslave", "slave", "slave"), ("rprivate", "private", "private"), ("private", "private", "slave"), ("rshared", "shared,slave", "shared,slave"),
+        ("rslave", "slave", "slave"),
+        ("rprivate", "private", "private"),
+        ("private", "private", "slave"),
+        ("rshared", "shared,slave", "shared,slave"),
     ] {
         let mut bundle = t.sleeping_bundle();
         bundle.bind(&tree.0, "/m", &["rbind", word]);

@@ -49,7 +49,9 @@ crate::cases! {
 
 fn default_file_systems(t: &Test<'_>) -> Done {
     let c = t.sleeper();
-    for (point, kind) in [("/proc", "proc"), ("/sys", "sysfs"), ("/dev", "tmpfs"), ("/dev/pts", "devpts"), ("/dev/shm", "tmpfs")] {
+    for (point, kind) in
+        [("/proc", "proc"), ("/sys", "sysfs"), ("/dev", "tmpfs"), ("/dev/pts", "devpts"), ("/dev/shm", "tmpfs")]
+    {
         assert_eq!(look::mount(c.pid, point).fs_type, kind, "{point}");
     }
     assert!(look::mount(c.pid, "/sys").mount_options.contains_key("ro"));
@@ -119,7 +121,10 @@ fn bind_of_a_socket_and_a_device(t: &Test<'_>) -> Done {
     let socket = t.file("socket");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("cannot listen");
     bundle.bind(&socket, "/run/socket", &["bind"]).bind(std::path::Path::new("/dev/zero"), "/data/zero", &["bind"]);
-    assert_eq!(t.sh(&mut bundle, "[ -S /run/socket ] && stat -c '%F %t:%T' /data/zero"), "character special file 1:5\n");
+    assert_eq!(
+        t.sh(&mut bundle, "[ -S /run/socket ] && stat -c '%F %t:%T' /data/zero"),
+        "character special file 1:5\n"
+    );
     Ok(())
 }
 
@@ -128,7 +133,10 @@ fn bind_without_its_type(t: &Test<'_>) -> Done {
     let source = t.make_dir("source");
     fs::write(source.join("file"), "x").expect("cannot write");
     for (number, kind) in [json!("none"), json!("bind"), json!("ext4"), json!(null)].into_iter().enumerate() {
-        bundle.push("/mounts", json!({"destination": format!("/d{number}"), "source": source, "options": ["rbind"], "type": kind}));
+        bundle.push(
+            "/mounts",
+            json!({"destination": format!("/d{number}"), "source": source, "options": ["rbind"], "type": kind}),
+        );
     }
     bundle.push("/mounts", json!({"destination": "/d4", "source": source, "options": ["bind"]}));
     assert_eq!(t.sh(&mut bundle, "cat /d?/file"), "xxxxx");
@@ -163,7 +171,10 @@ fn bind_leaves_what_is_below(t: &Test<'_>) -> Done {
     let mut bundle = t.bundle();
     let dir = tree(t);
     bundle.bind(&dir, "/data", &["bind"]);
-    assert_eq!(t.sh(&mut bundle, "ls /data /data/below; grep -c ' /data' /proc/mounts"), "/data:\nbelow\n\n/data/below:\n1\n");
+    assert_eq!(
+        t.sh(&mut bundle, "ls /data /data/below; grep -c ' /data' /proc/mounts"),
+        "/data:\nbelow\n\n/data/below:\n1\n"
+    );
     fell(&dir);
     Ok(())
 }
@@ -271,7 +282,8 @@ fn data_of_the_file_system(t: &Test<'_>) -> Done {
     let c = t.start(&bundle);
     let mount = look::mount(c.pid, "/data");
     assert_eq!(mount.mount_source.as_deref(), Some("named"));
-    let has = |name: &str, value: &str| mount.super_options.get(name).is_some_and(|found| found.as_deref() == Some(value));
+    let has =
+        |name: &str, value: &str| mount.super_options.get(name).is_some_and(|found| found.as_deref() == Some(value));
     assert!(has("size", "3072k") && has("nr_inodes", "77") && has("uid", "5") && has("gid", "6"), "{mount:?}");
     assert!(mount.mount_options.contains_key("nosuid") && mount.mount_options.contains_key("noexec"), "{mount:?}");
     Ok(())
@@ -288,7 +300,10 @@ fn bad_data_of_the_file_system(t: &Test<'_>) -> Done {
 fn tmpfs_takes_mode_and_size(t: &Test<'_>) -> Done {
     let mut bundle = t.bundle();
     bundle.mount("/data", "tmpfs", "tmpfs", &["mode=0751", "size=1m"]);
-    let text = t.sh(&mut bundle, "stat -c %a /data; dd if=/dev/zero of=/data/file bs=64k count=32 2>/dev/null; stat -c %s /data/file");
+    let text = t.sh(
+        &mut bundle,
+        "stat -c %a /data; dd if=/dev/zero of=/data/file bs=64k count=32 2>/dev/null; stat -c %s /data/file",
+    );
     assert_eq!(text, "751\n1048576\n");
     Ok(())
 }
@@ -396,13 +411,23 @@ fn nothing_appears_on_the_host(t: &Test<'_>) -> Done {
 
 fn cgroup_mount(t: &Test<'_>) -> Done {
     let mut bundle = t.sleeping_bundle();
-    bundle.namespace("cgroup", None).mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime"]);
+    bundle.namespace("cgroup", None).mount(
+        "/sys/fs/cgroup",
+        "cgroup",
+        "cgroup",
+        &["nosuid", "noexec", "nodev", "relatime"],
+    );
     let c = t.start(&bundle);
     if look::cgroups() == look::Cgroups::Unified {
         assert_eq!(look::mount(c.pid, "/sys/fs/cgroup").fs_type, "cgroup2");
         let root = c.sh("grep ' /sys/fs/cgroup ' /proc/self/mountinfo | cut -d' ' -f4");
         assert_eq!(root, "/\n", "the container's cgroup is the root of what it sees");
-        assert_eq!(c.sh("cat /sys/fs/cgroup/cgroup.procs | head -n1; mkdir /sys/fs/cgroup/below && rmdir /sys/fs/cgroup/below"), "1\n");
+        assert_eq!(
+            c.sh(
+                "cat /sys/fs/cgroup/cgroup.procs | head -n1; mkdir /sys/fs/cgroup/below && rmdir /sys/fs/cgroup/below"
+            ),
+            "1\n"
+        );
     } else {
         let mount = look::mount(c.pid, "/sys/fs/cgroup/memory");
         assert_eq!(mount.fs_type, "cgroup");
@@ -413,7 +438,12 @@ fn cgroup_mount(t: &Test<'_>) -> Done {
 
 fn cgroup_mount_read_only(t: &Test<'_>) -> Done {
     let mut bundle = t.sleeping_bundle();
-    bundle.namespace("cgroup", None).mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]);
+    bundle.namespace("cgroup", None).mount(
+        "/sys/fs/cgroup",
+        "cgroup",
+        "cgroup",
+        &["nosuid", "noexec", "nodev", "relatime", "ro"],
+    );
     let c = t.start(&bundle);
     let place = if look::cgroups() == look::Cgroups::Unified { "" } else { "/memory" };
     assert_eq!(c.sh(&format!("mkdir /sys/fs/cgroup{place}/below 2>/dev/null || echo refused")), "refused\n");

@@ -43,8 +43,14 @@ crate::cases! {
 
 /// The kinds as config.json and as /proc/PID/ns name them.
 const KINDS: [(&str, &str); 8] = [
-    ("pid", "pid"), ("network", "net"), ("mount", "mnt"), ("ipc", "ipc"), ("uts", "uts"), ("cgroup", "cgroup"),
-    ("time", "time"), ("user", "user"),
+    ("pid", "pid"),
+    ("network", "net"),
+    ("mount", "mnt"),
+    ("ipc", "ipc"),
+    ("uts", "uts"),
+    ("cgroup", "cgroup"),
+    ("time", "time"),
+    ("user", "user"),
 ];
 
 fn own(kind: &str) -> u64 {
@@ -59,7 +65,11 @@ fn plain(t: &Test<'_>) -> Bundle {
 }
 
 fn add(bundle: &mut Bundle, kind: &str) {
-    if kind == "user" { bundle.user_namespace(100_000) } else { bundle.namespace(kind, None) };
+    if kind == "user" {
+        bundle.user_namespace(100_000)
+    } else {
+        bundle.namespace(kind, None)
+    };
 }
 
 fn each_kind_new(t: &Test<'_>) -> Done {
@@ -90,7 +100,8 @@ fn each_kind_shared(t: &Test<'_>) -> Done {
         bundle.without_namespace(kind);
         if kind == "network" {
             // The host's sysfs shows the host's network alone.
-            *bundle.mount_at("/sys") = json!({"destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "ro"]});
+            *bundle.mount_at("/sys") =
+                json!({"destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "ro"]});
         }
         let c = t.create(&bundle);
         assert_eq!(look::namespace(c.pid, file), own(file), "{kind} is not the runtime's");
@@ -100,8 +111,12 @@ fn each_kind_shared(t: &Test<'_>) -> Done {
 }
 
 const OPTIONS: [(&str, &str, &str); 6] = [
-    ("network", "net", "--net"), ("ipc", "ipc", "--ipc"), ("uts", "uts", "--uts"), ("cgroup", "cgroup", "--cgroup"),
-    ("pid", "pid", "--pid"), ("time", "time", "--time"),
+    ("network", "net", "--net"),
+    ("ipc", "ipc", "--ipc"),
+    ("uts", "uts", "--uts"),
+    ("cgroup", "cgroup", "--cgroup"),
+    ("pid", "pid", "--pid"),
+    ("time", "time", "--time"),
 ];
 
 fn each_kind_joined(t: &Test<'_>) -> Done {
@@ -162,7 +177,11 @@ fn pid_namespace_joined(t: &Test<'_>) -> Done {
     bundle.namespace("pid", Some(&holder.path("pid")));
     let c = t.start(&bundle);
     c.prints("sleep 1000");
-    assert!(c.stdout().lines().any(|line| line.trim().starts_with("1 ")), "sees the other container's init: {}", c.stdout());
+    assert!(
+        c.stdout().lines().any(|line| line.trim().starts_with("1 ")),
+        "sees the other container's init: {}",
+        c.stdout()
+    );
     let inner = c.proc_status().nspid.unwrap_or_default();
     assert!(inner.len() >= 2 && inner.last() != Some(&1), "{inner:?}");
     assert_eq!(c.state()["pid"], c.pid);
@@ -175,7 +194,9 @@ fn pid_namespace_joined(t: &Test<'_>) -> Done {
 
 fn path_of_the_wrong_kind(t: &Test<'_>) -> Done {
     let holder = Holder::new(&["--net", "--ipc", "--uts"]);
-    for (kind, file) in [("network", "ipc"), ("ipc", "uts"), ("uts", "net"), ("pid", "net"), ("mount", "net"), ("cgroup", "uts")] {
+    for (kind, file) in
+        [("network", "ipc"), ("ipc", "uts"), ("uts", "net"), ("pid", "net"), ("mount", "net"), ("cgroup", "uts")]
+    {
         let mut bundle = plain(t);
         bundle.namespace(kind, Some(&holder.path(file)));
         let id = t.id();
@@ -289,12 +310,16 @@ fn joined_mount_namespace(t: &Test<'_>) -> Done {
 fn time_offsets(t: &Test<'_>) -> Done {
     let mut bundle = t.sleeping_bundle();
     bundle.namespace("time", None);
-    bundle.linux("timeOffsets", json!({"monotonic": {"secs": 1234, "nanosecs": 500}, "boottime": {"secs": -100, "nanosecs": 7}}));
+    bundle.linux(
+        "timeOffsets",
+        json!({"monotonic": {"secs": 1234, "nanosecs": 500}, "boottime": {"secs": -100, "nanosecs": 7}}),
+    );
     let c = t.start(&bundle);
     let words: Vec<String> = look::proc_text(c.pid, "timens_offsets").split_whitespace().map(str::to_owned).collect();
     assert_eq!(words, ["monotonic", "1234", "500", "boottime", "-100", "7"]);
     let uptime = |text: String| text.split('.').next().and_then(|word| word.parse::<i64>().ok()).expect("an uptime");
-    let (inside, outside) = (uptime(c.sh("cat /proc/uptime")), uptime(fs::read_to_string("/proc/uptime").expect("no uptime")));
+    let (inside, outside) =
+        (uptime(c.sh("cat /proc/uptime")), uptime(fs::read_to_string("/proc/uptime").expect("no uptime")));
     assert!((outside - inside - 100).abs() <= 2, "{inside} inside, {outside} outside");
     Ok(())
 }
@@ -377,7 +402,10 @@ fn exec_is_in_every_namespace(t: &Test<'_>) -> Done {
         add(&mut bundle, kind);
     }
     let c = t.start(&bundle);
-    let script = KINDS.iter().map(|(_, file)| format!("readlink /proc/self/ns/{file}; readlink /proc/1/ns/{file}; ")).collect::<String>();
+    let script = KINDS
+        .iter()
+        .map(|(_, file)| format!("readlink /proc/self/ns/{file}; readlink /proc/1/ns/{file}; "))
+        .collect::<String>();
     let text = c.sh(&script);
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len(), 16, "{text}");

@@ -87,7 +87,9 @@ impl Network {
 
 fn able(t: &Test<'_>) -> Done {
     t.peer_differs(Kind::Runc, "1.3 does not know netDevices")?;
-    let there = ["nsenter", "ip"].iter().all(|name| Command::new(name).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok());
+    let there = ["nsenter", "ip"]
+        .iter()
+        .all(|name| Command::new(name).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok());
     t.needs(there, "ip(8) and nsenter(1)")
 }
 

@@ -36,14 +36,20 @@ fn sees_a_process(t: &Test<'_>) -> Done {
 
 fn sees_an_orphan(t: &Test<'_>) -> Done {
     let script = "setsid sh -c 'sleep 100 & echo $!' & wait";
-    let output = Command::new("sh").args(["-c", script]).stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let output = Command::new("sh")
+        .args(["-c", script])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn();
     let mut child = output.expect("cannot run sh");
     reaper::keep(child.id() as i32);
     child.wait().expect("cannot wait");
     reaper::release(child.id() as i32);
     sees(t, "process ");
     for pid in look::descendants(std::process::id() as i32) {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("cannot kill");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)
+            .expect("cannot kill");
     }
     drop(child);
     Ok(())

@@ -46,7 +46,10 @@ fn masked_directory_is_empty(t: &Test<'_>) -> Done {
     fs::write(bundle.inside("/dir/secret"), "secret").expect("cannot write");
     bundle.linux("maskedPaths", json!(["/dir", "/sys/kernel"]));
     let c = t.start(&bundle);
-    assert_eq!(c.sh("ls -A /dir /sys/kernel; touch /dir/x 2>/dev/null || echo refused"), "/dir:\n\n/sys/kernel:\nrefused\n");
+    assert_eq!(
+        c.sh("ls -A /dir /sys/kernel; touch /dir/x 2>/dev/null || echo refused"),
+        "/dir:\n\n/sys/kernel:\nrefused\n"
+    );
     let mount = look::mount(c.pid, "/dir");
     assert!(mount.fs_type == "tmpfs" || t.is(Kind::Crun), "{mount:?}");
     assert!(mount.mount_options.contains_key("ro"), "{mount:?}");
@@ -100,7 +103,10 @@ fn masked_directories_cannot_be_filled(t: &Test<'_>) -> Done {
     bundle.linux("maskedPaths", json!(["/a", "/b"]));
     // A file made by whoever can make the mask writable is not a way between
     // places, nor a store.
-    let text = t.sh(&mut bundle, "mount -o remount,rw /a 2>/dev/null; echo x >/a/file 2>/dev/null; cat /b/file /a/file 2>/dev/null; echo end");
+    let text = t.sh(
+        &mut bundle,
+        "mount -o remount,rw /a 2>/dev/null; echo x >/a/file 2>/dev/null; cat /b/file /a/file 2>/dev/null; echo end",
+    );
     assert_eq!(text, "end\n");
     Ok(())
 }
@@ -116,7 +122,13 @@ fn masked_paths_hold_for_exec(t: &Test<'_>) -> Done {
 fn masked_paths_in_a_user_namespace(t: &Test<'_>) -> Done {
     let mut bundle = t.bundle();
     bundle.user_namespace(100_000);
-    assert_eq!(t.sh(&mut bundle, "cat /proc/keys; ls /sys/firmware; echo x 2>/dev/null >/proc/sys/kernel/domainname || echo refused"), "refused\n");
+    assert_eq!(
+        t.sh(
+            &mut bundle,
+            "cat /proc/keys; ls /sys/firmware; echo x 2>/dev/null >/proc/sys/kernel/domainname || echo refused"
+        ),
+        "refused\n"
+    );
     Ok(())
 }
 
@@ -128,7 +140,10 @@ fn readonly_path_refuses_writes(t: &Test<'_>) -> Done {
         echo 1 >/proc/sys/kernel/domainname || true; cat /etc/passwd | head -c4";
     let text = t.sh(&mut bundle, &format!("{{ {script}; }} 2>&1"));
     assert_eq!(text.matches("Read-only file system").count(), 3, "{text}");
-    assert!(text.ends_with("others\n/bin/sh: can't create /proc/sys/kernel/domainname: Read-only file system\nroot"), "{text}");
+    assert!(
+        text.ends_with("others\n/bin/sh: can't create /proc/sys/kernel/domainname: Read-only file system\nroot"),
+        "{text}"
+    );
     Ok(())
 }
 
@@ -161,7 +176,9 @@ fn readonly_path_with_mounts_below(t: &Test<'_>) -> Done {
 
 fn readonly_and_masked_at_once(t: &Test<'_>) -> Done {
     let mut bundle = t.bundle();
-    bundle.linux("readonlyPaths", json!(["/proc/sys"])).linux("maskedPaths", json!(["/proc/sys/kernel/hostname", "/proc/sys/net"]));
+    bundle
+        .linux("readonlyPaths", json!(["/proc/sys"]))
+        .linux("maskedPaths", json!(["/proc/sys/kernel/hostname", "/proc/sys/net"]));
     assert_eq!(t.sh(&mut bundle, "cat /proc/sys/kernel/hostname; ls /proc/sys/net; echo end"), "end\n");
     Ok(())
 }
@@ -170,7 +187,10 @@ fn null_device_of_the_image_is_not_trusted(t: &Test<'_>) -> Done {
     // /dev comes from an image in which null is a link: what is masked with it
     // must not become a way to the link's target.
     let mut bundle = t.bundle();
-    bundle.config["mounts"].as_array_mut().expect("mounts").retain(|mount| !mount["destination"].as_str().is_some_and(|at| at.starts_with("/dev")));
+    bundle.config["mounts"]
+        .as_array_mut()
+        .expect("mounts")
+        .retain(|mount| !mount["destination"].as_str().is_some_and(|at| at.starts_with("/dev")));
     fs::write(bundle.inside("/target"), "target").expect("cannot write");
     std::os::unix::fs::symlink("/target", bundle.inside("/dev/null")).expect("cannot link");
     bundle.linux("maskedPaths", json!(["/proc/meminfo"]));

@@ -80,7 +80,11 @@ fn capabilities_of_a_user(t: &Test<'_>) -> Done {
 fn ambient_capabilities_of_a_user(t: &Test<'_>) -> Done {
     let all = ["CAP_KILL", "CAP_CHOWN"];
     let one = ["CAP_KILL"];
-    let found = sets_of(t, 1000, json!({"bounding": all, "permitted": all, "effective": all, "inheritable": one, "ambient": one}));
+    let found = sets_of(
+        t,
+        1000,
+        json!({"bounding": all, "permitted": all, "effective": all, "inheritable": one, "ambient": one}),
+    );
     assert_eq!(found, [bits(&one), bits(&one), bits(&one), bits(&all), bits(&one)]);
     Ok(())
 }
@@ -153,7 +157,11 @@ fn exec_with_more_capabilities(t: &Test<'_>) -> Done {
     let mut bundle = t.sleeping_bundle();
     bundle.capabilities(&["CAP_KILL"]);
     let c = t.start(&bundle);
-    let text = c.exec_with(&["--cap", "CAP_NET_RAW", "--cap", "CAP_CHOWN"], &["cat", "/proc/self/status"]).output().ok().stdout();
+    let text = c
+        .exec_with(&["--cap", "CAP_NET_RAW", "--cap", "CAP_CHOWN"], &["cat", "/proc/self/status"])
+        .output()
+        .ok()
+        .stdout();
     let found = exec_sets(&text);
     let all = bits(&["CAP_KILL", "CAP_NET_RAW", "CAP_CHOWN"]);
     assert_eq!(found[1..4], [all, all, all], "{found:x?}");
@@ -218,11 +226,27 @@ fn rlimits_soft_and_hard(t: &Test<'_>) -> Done {
 fn rlimits_of_every_type(t: &Test<'_>) -> Done {
     // Each lower than what it is on any machine, and enough for busybox.
     let wanted = [
-        ("AS", 1 << 30), ("CORE", 0), ("CPU", 60), ("DATA", 1 << 28), ("FSIZE", 1 << 20), ("LOCKS", 50),
-        ("MEMLOCK", 32768), ("MSGQUEUE", 65536), ("NICE", 0), ("NOFILE", 64), ("NPROC", 400), ("RSS", 1 << 29),
-        ("RTPRIO", 0), ("RTTIME", 900_000), ("SIGPENDING", 100), ("STACK", 1 << 20),
+        ("AS", 1 << 30),
+        ("CORE", 0),
+        ("CPU", 60),
+        ("DATA", 1 << 28),
+        ("FSIZE", 1 << 20),
+        ("LOCKS", 50),
+        ("MEMLOCK", 32768),
+        ("MSGQUEUE", 65536),
+        ("NICE", 0),
+        ("NOFILE", 64),
+        ("NPROC", 400),
+        ("RSS", 1 << 29),
+        ("RTPRIO", 0),
+        ("RTTIME", 900_000),
+        ("SIGPENDING", 100),
+        ("STACK", 1 << 20),
     ];
-    let list: Vec<_> = wanted.iter().map(|(name, value)| json!({"type": format!("RLIMIT_{name}"), "soft": value, "hard": value})).collect();
+    let list: Vec<_> = wanted
+        .iter()
+        .map(|(name, value)| json!({"type": format!("RLIMIT_{name}"), "soft": value, "hard": value}))
+        .collect();
     let mut bundle = t.sleeping_bundle();
     bundle.process("rlimits", json!(list));
     let c = t.start(&bundle);
@@ -338,7 +362,8 @@ fn oom_score_adj_out_of_range(t: &Test<'_>) -> Done {
 fn oom_score_adj_below_what_is_allowed(t: &Test<'_>) -> Done {
     let may = caps::has_cap(None, caps::CapSet::Effective, Capability::CAP_SYS_RESOURCE).unwrap_or(true);
     t.needs(!may, "a caller that may not lower its score (CAP_SYS_RESOURCE)")?;
-    let lowest = fs::read_to_string("/proc/self/oom_score_adj").expect("a score").trim().parse::<i32>().expect("a number");
+    let lowest =
+        fs::read_to_string("/proc/self/oom_score_adj").expect("a score").trim().parse::<i32>().expect("a number");
     let mut bundle = t.bundle();
     bundle.process("oomScoreAdj", json!(lowest - 1));
     let output = t.refuses(&bundle);

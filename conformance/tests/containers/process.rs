@@ -360,7 +360,15 @@ fn signals_are_reset(t: &Test<'_>) -> Done {
     if t.is_proa() {
         assert_eq!(status.sigign, 0, "ignored signals");
     }
-    assert_eq!(c.exec(&["grep", "-E", "Sig(Blk|Cgt)", "/proc/self/status"]).output().ok().stdout().matches("0000000000000000").count(), 2);
+    assert_eq!(
+        c.exec(&["grep", "-E", "Sig(Blk|Cgt)", "/proc/self/status"])
+            .output()
+            .ok()
+            .stdout()
+            .matches("0000000000000000")
+            .count(),
+        2
+    );
     Ok(())
 }
 

@@ -123,7 +123,8 @@ fn root_on_a_mount_of_its_own(t: &Test<'_>) -> Done {
     fs::create_dir(bundle.rootfs()).expect("cannot make a directory");
     let (upper, work) = (t.make_dir("upper"), t.make_dir("work"));
     let data = format!("lowerdir={},upperdir={},workdir={}", root.display(), upper.display(), work.display());
-    mount(Some("overlay"), &bundle.rootfs(), Some("overlay"), MsFlags::empty(), Some(data.as_str())).expect("cannot mount");
+    mount(Some("overlay"), &bundle.rootfs(), Some("overlay"), MsFlags::empty(), Some(data.as_str()))
+        .expect("cannot mount");
     fs::write(bundle.inside("/mark"), "upper\n").expect("cannot write");
     assert_eq!(t.prints(&bundle), "upper\n1\n");
     umount(&bundle.rootfs()).expect("cannot unmount");
@@ -132,10 +133,14 @@ fn root_on_a_mount_of_its_own(t: &Test<'_>) -> Done {
 
 fn nothing_of_the_host_is_mounted(t: &Test<'_>) -> Done {
     let c = t.sleeper();
-    let points: Vec<_> = look::mounts(c.pid).into_iter().map(|mount| mount.mount_point.to_string_lossy().into_owned()).collect();
+    let points: Vec<_> =
+        look::mounts(c.pid).into_iter().map(|mount| mount.mount_point.to_string_lossy().into_owned()).collect();
     let expected = ["/", "/proc", "/dev", "/sys"];
     for point in &points {
-        assert!(expected.iter().any(|root| point == root || (*root != "/" && point.starts_with(&format!("{root}/")))), "{point} of {points:?}");
+        assert!(
+            expected.iter().any(|root| point == root || (*root != "/" && point.starts_with(&format!("{root}/")))),
+            "{point} of {points:?}"
+        );
     }
     assert_eq!(points.iter().filter(|point| *point == "/").count(), 1, "{points:?}");
     Ok(())
@@ -145,7 +150,13 @@ fn no_way_up_from_the_root(t: &Test<'_>) -> Done {
     let mut bundle = t.bundle();
     fs::write(bundle.inside("/mark"), "x").expect("cannot write");
     bundle.capabilities(&["CAP_SYS_CHROOT", "CAP_DAC_OVERRIDE"]).process("noNewPrivileges", json!(false));
-    assert_eq!(t.sh(&mut bundle, "cat /../../../mark; mkdir /d; chroot /d /bin/true 2>/dev/null; cd /..; cat mark; cat /proc/1/root/mark"), "xxx");
+    assert_eq!(
+        t.sh(
+            &mut bundle,
+            "cat /../../../mark; mkdir /d; chroot /d /bin/true 2>/dev/null; cd /..; cat mark; cat /proc/1/root/mark"
+        ),
+        "xxx"
+    );
     Ok(())
 }
 
@@ -184,8 +195,13 @@ fn propagation_default_is_slave(t: &Test<'_>) -> Done {
 
 fn propagation_words_of_the_root(t: &Test<'_>) -> Done {
     for (word, shown) in [
-        ("private", &["private"][..]), ("rprivate", &["private"]), ("slave", &["slave"]), ("rslave", &["slave"]),
-        ("shared", &["shared", "shared,slave"]), ("rshared", &["shared", "shared,slave"]), ("unbindable", &["unbindable", "slave,unbindable"]),
+        ("private", &["private"][..]),
+        ("rprivate", &["private"]),
+        ("slave", &["slave"]),
+        ("rslave", &["slave"]),
+        ("shared", &["shared", "shared,slave"]),
+        ("rshared", &["shared", "shared,slave"]),
+        ("unbindable", &["unbindable", "slave,unbindable"]),
     ] {
         if !t.is_proa() && word.ends_with("slave") {
             continue; // makes it private

@@ -214,7 +214,18 @@ fn reboot_ends_every_container(t: &Test<'_>) -> Done {
         let text = fs::read_to_string(entry.path()).unwrap_or_default();
         for form in [boot.to_owned(), boot.replace('-', "")] {
             if text.contains(&form) {
-                let other: String = form.chars().map(|c| if c == '0' { '1' } else if c.is_ascii_hexdigit() { '0' } else { c }).collect();
+                let other: String = form
+                    .chars()
+                    .map(|c| {
+                        if c == '0' {
+                            '1'
+                        } else if c.is_ascii_hexdigit() {
+                            '0'
+                        } else {
+                            c
+                        }
+                    })
+                    .collect();
                 fs::write(entry.path(), text.replace(&form, &other)).expect("cannot write");
                 changed += 1;
             }

@@ -45,10 +45,17 @@ fn console_socket_gets_the_master(t: &Test<'_>) -> Done {
     let output = t.create_call(&bundle, &id).options(&options).output().ok();
     let (name, mut fds) = receiver.receive();
     assert_eq!(fds.len(), 1, "descriptors with the message");
-    assert!(name.contains("pts") || name.contains("ptmx") || name == "\0" || t.is(Kind::Crun), "the message is the terminal's name: {name:?}");
+    assert!(
+        name.contains("pts") || name.contains("ptmx") || name == "\0" || t.is(Kind::Crun),
+        "the message is the terminal's name: {name:?}"
+    );
     let mut master = Master::new(fds.remove(0));
     let c = t.container(id, output);
-    assert_eq!(look::fds(c.pid).iter().filter(|(_, target)| target.contains("ptmx")).count(), 0, "init holds the master");
+    assert_eq!(
+        look::fds(c.pid).iter().filter(|(_, target)| target.contains("ptmx")).count(),
+        0,
+        "init holds the master"
+    );
     c.start();
     master.expect("all three\r\n");
     master.write("hello\n");
@@ -60,7 +67,10 @@ fn console_socket_gets_the_master(t: &Test<'_>) -> Done {
 
 /// A started container with a terminal, and the terminal's master.
 #[track_caller]
-fn with_console<'t>(t: &'t Test<'_>, bundle: &conformance::bundle::Bundle) -> (conformance::container::Container<'t>, Master) {
+fn with_console<'t>(
+    t: &'t Test<'_>,
+    bundle: &conformance::bundle::Bundle,
+) -> (conformance::container::Container<'t>, Master) {
     let receiver = Receiver::listen(&t.file("s"));
     let id = t.id();
     let options = ["--console-socket".as_ref(), receiver.path.as_os_str()];
@@ -245,7 +255,10 @@ fn exec_in_the_users_terminal(t: &Test<'_>) -> Done {
     let keep = slave.try_clone().expect("cannot duplicate a terminal");
     let before = tcgetattr(&keep).expect("cannot ask a terminal");
     sys::set_window_size(master.fd(), 20, 60).expect("cannot set a size");
-    let running = c.exec_with(&["-t"], &["/bin/sh", "-c", "tty; stty size; ps -o pid,tty | grep -c pts; read line; exit 8"]).terminal(slave).spawn();
+    let running = c
+        .exec_with(&["-t"], &["/bin/sh", "-c", "tty; stty size; ps -o pid,tty | grep -c pts; read line; exit 8"])
+        .terminal(slave)
+        .spawn();
     master.expect("20 60\r\n");
     master.write("\n");
     running.wait(&t.runtime).exits(8);
@@ -290,7 +303,11 @@ fn pidfd_socket_of_exec(t: &Test<'_>) -> Done {
     let receiver = Receiver::listen(&t.file("s"));
     let pid_file = t.file("exec.pid");
     let options = [
-        "--detach", "--pidfd-socket", receiver.path.to_str().expect("UTF-8"), "--pid-file", pid_file.to_str().expect("UTF-8"),
+        "--detach",
+        "--pidfd-socket",
+        receiver.path.to_str().expect("UTF-8"),
+        "--pid-file",
+        pid_file.to_str().expect("UTF-8"),
     ];
     c.exec_with(&options, &["sleep", "999"]).output().ok();
     let (payload, fds) = receiver.receive();
@@ -319,11 +336,16 @@ fn notify_socket(t: &Test<'_>) -> Done {
     let client = UnixDatagram::unbound().expect("no socket");
     client.send_to(b"READY=1", look::root_of(c.pid, &inside)).expect("cannot send");
     // The barrier comes with a descriptor, which is closed by not taking it.
-    let wanted = if t.is(Kind::Crun) { vec!["READY=1".to_owned()] } else { vec!["READY=1".into(), format!("MAINPID={}", c.pid)] };
+    let wanted = if t.is(Kind::Crun) {
+        vec!["READY=1".to_owned()]
+    } else {
+        vec!["READY=1".into(), format!("MAINPID={}", c.pid)]
+    };
     let mut all = String::new();
     while !(all.contains("BARRIER=1") && wanted.iter().all(|word| all.contains(word))) {
         let mut buffer = [0; 512];
-        let length = host.recv(&mut buffer).unwrap_or_else(|error| panic!("nothing more was relayed after {all:?}: {error}"));
+        let length =
+            host.recv(&mut buffer).unwrap_or_else(|error| panic!("nothing more was relayed after {all:?}: {error}"));
         all += &String::from_utf8_lossy(&buffer[..length]);
         all.push('\n');
     }

@@ -29,7 +29,8 @@ fn refused(t: &Test<'_>, pointer: &str, value: Value) {
 
 fn seccomp(t: &Test<'_>) -> Done {
     t.proa_only("not built yet")?;
-    let filter = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["ptrace"], "action": "SCMP_ACT_ERRNO"}]});
+    let filter =
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["ptrace"], "action": "SCMP_ACT_ERRNO"}]});
     refused(t, "/linux/seccomp", filter);
     Ok(())
 }
@@ -75,7 +76,10 @@ fn mapped_mounts(t: &Test<'_>) -> Done {
     }
     let mut bundle = t.bundle();
     let map = json!([{"containerID": 0, "hostID": 1000, "size": 10}]);
-    bundle.push("/mounts", json!({"destination": "/data", "source": dir, "options": ["bind"], "uidMappings": map, "gidMappings": map}));
+    bundle.push(
+        "/mounts",
+        json!({"destination": "/data", "source": dir, "options": ["bind"], "uidMappings": map, "gidMappings": map}),
+    );
     let output = t.refuses(&bundle).exits(1);
     t.proa_says(&output, "mounts[6]");
     Ok(())
@@ -95,7 +99,8 @@ fn empty_values_ask_for_nothing(t: &Test<'_>) -> Done {
     t.peer_differs(Kind::Crun, "writes an empty label")?;
     let mut bundle = t.sh_bundle("echo fine");
     bundle.process("apparmorProfile", json!("")).process("selinuxLabel", json!("")).linux("mountLabel", json!(""));
-    bundle.config["linux"]["resources"] = json!({"devices": [], "memory": {}, "cpu": {}, "unified": {}, "hugepageLimits": []});
+    bundle.config["linux"]["resources"] =
+        json!({"devices": [], "memory": {}, "cpu": {}, "unified": {}, "hugepageLimits": []});
     assert_eq!(t.prints(&bundle), "fine\n");
     Ok(())
 }

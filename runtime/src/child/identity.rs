@@ -50,12 +50,7 @@ pub(crate) fn become_root() -> Result<()> {
 }
 
 /// Everything but finding and executing the program. Must run inside the container's root.
-pub(crate) fn take_identity(
-    process: &Process,
-    stdio: Stdio,
-    userns: bool,
-    channel: &Channel,
-) -> Result<Option<Home>> {
+pub(crate) fn take_identity(process: &Process, stdio: Stdio, userns: bool, channel: &Channel) -> Result<Option<Home>> {
     connect(stdio, process, userns)?;
     if let Some(name) = &process.keyring {
         // The user may search it; in a user namespace, whose owner is another user to the key, others may.
@@ -191,10 +186,7 @@ fn change_ids(process: &Process) -> Result<()> {
     }
     property("process.user.gid", sys::set_gid(process.gid))?;
     property("process.user.uid", sys::set_uid(process.uid))?;
-    property(
-        "process.capabilities",
-        sys::set_capabilities(sets.effective.0, sets.permitted.0, sets.inheritable.0),
-    )?;
+    property("process.capabilities", sys::set_capabilities(sets.effective.0, sets.permitted.0, sets.inheritable.0))?;
     property("process.capabilities.ambient", sys::set_ambient(sets.ambient.0))
 }
 

@@ -147,11 +147,7 @@ fn run_hooks(list: &[Hook], state: &HookState, item: fn(u16) -> Item, plan: &Pla
 }
 
 /// Says that all is ready, waits to be started, and becomes the program. Returns what went wrong.
-fn wait_and_execute(
-    init: &mut Init<'_>,
-    found: &Option<program::Found>,
-    home: Option<&identity::Home>,
-) -> Failure {
+fn wait_and_execute(init: &mut Init<'_>, found: &Option<program::Found>, home: Option<&identity::Home>) -> Failure {
     if let Err(errno) = init.channel.signal(Signal::Ready) {
         return Item::Property.failure("tell the parent", errno);
     }

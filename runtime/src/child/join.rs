@@ -64,11 +64,7 @@ fn enter(plan: &JoinPlan<'_>, channel: &Channel) -> Result<bool> {
     }
     // Before anything in the container can see this process (CVE-2016-9962).
     property("hide the process", sys::set_dumpable(false))?;
-    let args = CloneArgs {
-        flags: plan.clone_flags | libc::CLONE_PARENT as u64,
-        exit_signal: 0,
-        cgroup: plan.cgroup,
-    };
+    let args = CloneArgs { flags: plan.clone_flags | libc::CLONE_PARENT as u64, exit_signal: 0, cgroup: plan.cgroup };
     match property("clone the container's process", sys::clone(&args))? {
         Cloned::Child => Ok(true),
         Cloned::Parent { pid, pidfd, in_cgroup } => {

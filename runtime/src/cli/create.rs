@@ -46,9 +46,7 @@ impl Setup {
         let spec = config::parse_spec(&bundle.text)?;
         let terminal = spec.process.as_ref().is_some_and(|process| process.terminal == Some(true));
         check_console(app, terminal, detached)?;
-        let connect = |name: &str, path: Option<&str>| {
-            path.map(|path| sockets::connect_stream(name, path)).transpose()
-        };
+        let connect = |name: &str, path: Option<&str>| path.map(|path| sockets::connect_stream(name, path)).transpose();
         let console_socket = connect("--console-socket", app.value("console-socket"))?;
         let pidfd_socket = connect("--pidfd-socket", app.value("pidfd-socket"))?;
         let pid_file = pid_file(app)?;
@@ -89,9 +87,9 @@ impl Setup {
 fn check_console(app: &App<'_>, terminal: bool, detached: bool) -> Result<()> {
     let socket = app.value("console-socket").is_some();
     match (terminal, detached, socket) {
-        (true, true, false) => {
-            Err(Error::Usage("cannot allocate a terminal (process.terminal) without --console-socket when detached".into()))
-        }
+        (true, true, false) => Err(Error::Usage(
+            "cannot allocate a terminal (process.terminal) without --console-socket when detached".into(),
+        )),
         (false, _, true) => Err(Error::Usage("--console-socket is only for a container with process.terminal".into())),
         (_, false, true) => Err(Error::Usage("--console-socket is only for a detached container".into())),
         _ => Ok(()),
@@ -132,7 +130,10 @@ impl Inherited {
 /// `--preserve-fds`.
 pub(super) fn preserve_fds(parsed: &Parsed<'_>) -> Result<u32> {
     let Some(text) = parsed.values.get("preserve-fds").filter(|text| !text.is_empty()) else { return Ok(0) };
-    text.parse().ok().filter(|count| *count < 1 << 20).ok_or_else(|| bad("--preserve-fds", format_args!("{text:?} is no number")))
+    text.parse()
+        .ok()
+        .filter(|count| *count < 1 << 20)
+        .ok_or_else(|| bad("--preserve-fds", format_args!("{text:?} is no number")))
 }
 
 /// sd_listen_fds(3): counts only if it was meant for this process; the container's program is process 1.
@@ -168,9 +169,7 @@ pub(super) fn enter_safely(parsed: &Parsed<'_>, args: &[&std::ffi::CStr]) -> Res
 
 /// `--pid-file`, absolute.
 pub(super) fn pid_file(app: &App<'_>) -> Result<Option<PathBuf>> {
-    app.value("pid-file")
-        .map(|path| std::path::absolute(path).context(|| format!("--pid-file {path:?}")))
-        .transpose()
+    app.value("pid-file").map(|path| std::path::absolute(path).context(|| format!("--pid-file {path:?}"))).transpose()
 }
 
 /// Whole or not at all: a new file with the number and no newline, renamed into place.

@@ -67,20 +67,21 @@ fn from_flags<'a>(app: &App<'a>, spec: &'a spec::Spec<'_>) -> Result<spec::Proce
     }
     process.env = List(env);
     if let Some(base) = base {
-        process.rlimits = List(base.rlimits.iter().map(|limit| spec::Rlimit {
-            kind: limit.kind.as_deref().map(own),
-            soft: limit.soft,
-            hard: limit.hard,
-        }).collect());
+        process.rlimits = List(
+            base.rlimits
+                .iter()
+                .map(|limit| spec::Rlimit { kind: limit.kind.as_deref().map(own), soft: limit.soft, hard: limit.hard })
+                .collect(),
+        );
         process.scheduler = base.scheduler.as_ref().map(|given| spec::Scheduler {
             policy: given.policy.as_deref().map(own),
             flags: List(given.flags.iter().map(|flag| own(flag)).collect()),
             ..*given
         });
-        process.io_priority = base.io_priority.as_ref().map(|given| spec::IoPriority {
-            class: given.class.as_deref().map(own),
-            priority: given.priority,
-        });
+        process.io_priority = base
+            .io_priority
+            .as_ref()
+            .map(|given| spec::IoPriority { class: given.class.as_deref().map(own), priority: given.priority });
         process.exec_cpu_affinity = base.exec_cpu_affinity.as_ref().map(|given| spec::ExecCpuAffinity {
             initial: given.initial.as_deref().map(own),
             last: given.last.as_deref().map(own),
@@ -240,8 +241,7 @@ fn cgroup(app: &App<'_>, record: &Record<'_>) -> Result<Option<cgroup::Cgroup>> 
             None => (Vec::new(), *sub),
         })
         .collect();
-    let subs: Vec<_> =
-        split.iter().map(|(controllers, path)| cgroup::SubCgroup { controllers, path }).collect();
+    let subs: Vec<_> = split.iter().map(|(controllers, path)| cgroup::SubCgroup { controllers, path }).collect();
     Ok(Some(cgroup.within(&subs)?))
 }
 

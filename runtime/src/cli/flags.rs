@@ -60,10 +60,7 @@ impl<'a> Values<'a> {
     /// Every value of the flag, in the order given; the last alone unless the flag is one to
     /// repeat.
     pub(crate) fn all(&self, long: &str) -> impl Iterator<Item = &'a str> {
-        self.0
-            .iter()
-            .filter(move |(flag, _)| flag.long == long)
-            .map(|(_, value)| *value)
+        self.0.iter().filter(move |(flag, _)| flag.long == long).map(|(_, value)| *value)
     }
 
     fn set(&mut self, flag: &'static Flag, value: &'a str) {
@@ -128,13 +125,11 @@ fn parse_command<'a>(
                 }
             }
             Word::EndOfFlags => break,
-            Word::Flag(written) => {
-                match take_flag(Some(command), written, &mut words, &mut values)? {
-                    Taken::Stored => {}
-                    Taken::Help => return Ok(Outcome::Help(Some(command))),
-                    Taken::Version => return Ok(Outcome::Version),
-                }
-            }
+            Word::Flag(written) => match take_flag(Some(command), written, &mut words, &mut values)? {
+                Taken::Stored => {}
+                Taken::Help => return Ok(Outcome::Help(Some(command))),
+                Taken::Version => return Ok(Outcome::Version),
+            },
         }
     }
     args.extend(words);
@@ -143,17 +138,9 @@ fn parse_command<'a>(
         max => usize::from(max),
     };
     if !(usize::from(command.min_args)..=limit).contains(&args.len()) {
-        return Err(UsageError::Count {
-            command,
-            given: args.len(),
-        });
+        return Err(UsageError::Count { command, given: args.len() });
     }
-    Ok(Outcome::Run(Parsed {
-        global,
-        command,
-        values,
-        args,
-    }))
+    Ok(Outcome::Run(Parsed { global, command, values, args }))
 }
 
 /// The outcome of the command `help`, with the word after it.
@@ -174,9 +161,7 @@ pub(crate) fn find_command(name: &str) -> Result<&'static Command, UsageError> {
     COMMANDS
         .iter()
         .find(|command| command.name == name)
-        .ok_or_else(|| UsageError::UnknownCommand {
-            name: name.to_owned(),
-        })
+        .ok_or_else(|| UsageError::UnknownCommand { name: name.to_owned() })
 }
 
 /// What a word is by its looks.
@@ -233,9 +218,7 @@ fn take_flag<'a>(
         if flag.value.is_some() {
             let value = match written.value {
                 Some(value) => value,
-                None => words
-                    .next()
-                    .ok_or(UsageError::MissingValue { long: flag.long })?,
+                None => words.next().ok_or(UsageError::MissingValue { long: flag.long })?,
             };
             into.set(flag, value);
         } else if is_on(flag, written)? {
@@ -246,26 +229,17 @@ fn take_flag<'a>(
         return Ok(Taken::Stored);
     }
     if names(&HELP, written.name) {
-        return Ok(if is_on(&HELP, written)? {
-            Taken::Help
-        } else {
-            Taken::Stored
-        });
+        return Ok(if is_on(&HELP, written)? { Taken::Help } else { Taken::Stored });
     }
     if command.is_none() && names(&VERSION, written.name) {
-        return Ok(if is_on(&VERSION, written)? {
-            Taken::Version
-        } else {
-            Taken::Stored
-        });
+        return Ok(if is_on(&VERSION, written)? { Taken::Version } else { Taken::Stored });
     }
     Err(unknown_flag(command, written))
 }
 
 /// Whether `name` is the flag's long or short name.
 fn names(flag: &Flag, name: &str) -> bool {
-    flag.long == name
-        || matches!((flag.short, name.as_bytes()), (Some(short), [byte]) if short == *byte)
+    flag.long == name || matches!((flag.short, name.as_bytes()), (Some(short), [byte]) if short == *byte)
 }
 
 /// Whether a switch was turned on, not off.
@@ -273,10 +247,7 @@ fn is_on(flag: &Flag, written: Written<'_>) -> Result<bool, UsageError> {
     match written.value {
         None | Some("1" | "t" | "T" | "true" | "True" | "TRUE") => Ok(true),
         Some("0" | "f" | "F" | "false" | "False" | "FALSE") => Ok(false),
-        Some(value) => Err(UsageError::Switch {
-            long: flag.long,
-            value: value.to_owned(),
-        }),
+        Some(value) => Err(UsageError::Switch { long: flag.long, value: value.to_owned() }),
     }
 }
 
@@ -287,16 +258,14 @@ fn unknown_flag(command: Option<&'static Command>, written: Written<'_>) -> Usag
     let see = See(command.map(|command| command.name));
     let table = command.map_or(GLOBAL, |command| command.flags);
     let flag = flag.to_owned();
-    let is_short =
-        |byte: u8| HELP.short == Some(byte) || table.iter().any(|known| known.short == Some(byte));
+    let is_short = |byte: u8| HELP.short == Some(byte) || table.iter().any(|known| known.short == Some(byte));
     if name.is_empty() || name.starts_with('-') {
         return UsageError::Syntax { flag, see };
     }
     match command {
-        Some(command) if GLOBAL.iter().any(|known| names(known, name)) => UsageError::GlobalFlag {
-            flag,
-            command: command.name,
-        },
+        Some(command) if GLOBAL.iter().any(|known| names(known, name)) => {
+            UsageError::GlobalFlag { flag, command: command.name }
+        }
         _ if !flag.starts_with("--") && name.len() > 1 && name.bytes().all(is_short) => {
             UsageError::JoinedFlags { flag, see }
         }

@@ -4,19 +4,13 @@ include!(concat!(env!("OUT_DIR"), "/cli.rs"));
 
 /// The completion script for a shell: bash, zsh or fish.
 pub(crate) fn completion(shell: &str) -> Option<&'static str> {
-    COMPLETIONS
-        .iter()
-        .find(|(name, _)| *name == shell)
-        .map(|(_, script)| *script)
+    COMPLETIONS.iter().find(|(name, _)| *name == shell).map(|(_, script)| *script)
 }
 
 /// The man page of a command, or without one that of the program, as roff.
 pub(crate) fn man_page(command: Option<&str>) -> Option<&'static str> {
     let wanted = command.unwrap_or("");
-    MAN_PAGES
-        .iter()
-        .find(|(name, _)| *name == wanted)
-        .map(|(_, page)| *page)
+    MAN_PAGES.iter().find(|(name, _)| *name == wanted).map(|(_, page)| *page)
 }
 
 #[cfg(test)]
@@ -29,8 +23,7 @@ mod tests {
     /// Whether a text has this option as a word of its own, as it would be typed.
     fn mentions(text: &str, long: &str) -> bool {
         let inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        text.split(|c| !inside(c))
-            .any(|word| word.strip_prefix("--") == Some(long))
+        text.split(|c| !inside(c)).any(|word| word.strip_prefix("--") == Some(long))
     }
 
     /// Whether a script offers this option.
@@ -53,17 +46,11 @@ mod tests {
     /// The part of a script that is about one command alone.
     fn part<'a>(shell: &str, script: &'a str, command: &Command) -> Vec<&'a str> {
         let (start, end) = match shell {
-            "bash" => (
-                format!("proa__subcmd__{})", command.name),
-                "return 0\n;;\nproa__subcmd",
-            ),
+            "bash" => (format!("proa__subcmd__{})", command.name), "return 0\n;;\nproa__subcmd"),
             "zsh" => (format!("({})\n_arguments", command.name), "ret=0\n;;"),
             _ => {
                 let about = format!("__fish_proa_using_subcommand {}\"", command.name);
-                return script
-                    .lines()
-                    .filter(|line| line.contains(&about))
-                    .collect();
+                return script.lines().filter(|line| line.contains(&about)).collect();
             }
         };
         let start = script.find(&start).expect(&start);
@@ -78,19 +65,11 @@ mod tests {
                 assert!(offers(shell, script, flag.long), "{shell}: --{}", flag.long);
             }
             for command in COMMANDS {
-                assert!(
-                    offers_command(shell, script, command.name),
-                    "{shell}: {}",
-                    command.name
-                );
+                assert!(offers_command(shell, script, command.name), "{shell}: {}", command.name);
                 let part = part(shell, script, command).join("\n");
                 for flag in command.flags.iter().chain([&HELP]) {
                     let offered = offers(shell, &part, flag.long);
-                    assert_eq!(
-                        offered, !flag.hidden,
-                        "{shell}: {} --{}",
-                        command.name, flag.long
-                    );
+                    assert_eq!(offered, !flag.hidden, "{shell}: {} --{}", command.name, flag.long);
                 }
             }
         }
@@ -99,10 +78,7 @@ mod tests {
 
     /// The page without the roff that its words are written with.
     fn plain(page: &str) -> String {
-        page.replace("\\-", "-")
-            .replace("\\fB", "")
-            .replace("\\fI", "")
-            .replace("\\fR", "")
+        page.replace("\\-", "-").replace("\\fB", "").replace("\\fI", "").replace("\\fR", "")
     }
 
     #[test]
@@ -111,17 +87,9 @@ mod tests {
             let page = plain(man_page(Some(command.name)).expect(command.name));
             let title = format!(".TH PROA-{} 1 ", command.name.to_uppercase());
             assert!(page.contains(&title), "{}", command.name);
-            assert!(
-                page.contains(&format!("\nproa {} [options]", command.name)),
-                "{page}"
-            );
+            assert!(page.contains(&format!("\nproa {} [options]", command.name)), "{page}");
             for flag in command.flags.iter().chain([&HELP]) {
-                assert_eq!(
-                    mentions(&page, flag.long),
-                    !flag.hidden,
-                    "{page}: {}",
-                    flag.long
-                );
+                assert_eq!(mentions(&page, flag.long), !flag.hidden, "{page}: {}", flag.long);
             }
         }
         assert_eq!(man_page(Some("init")), None);
@@ -134,11 +102,7 @@ mod tests {
             assert!(mentions(&page, flag.long), "--{}", flag.long);
         }
         for command in COMMANDS {
-            assert!(
-                page.contains(&format!("\nproa-{}(1)\n", command.name)),
-                "{}",
-                command.name
-            );
+            assert!(page.contains(&format!("\nproa-{}(1)\n", command.name)), "{}", command.name);
         }
         assert!(page.contains("\n.SH \"EXIT STATUS\"\n"));
     }

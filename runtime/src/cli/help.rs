@@ -46,16 +46,10 @@ fn command_text(out: &mut String, command: &Command) {
     paragraph(out, &format!("proa {} - {}", command.name, command.about));
     heading(out, "USAGE");
     let space = if command.args.is_empty() { "" } else { " " };
-    paragraph(
-        out,
-        &format!("proa {} [options]{space}{}", command.name, command.args),
-    );
+    paragraph(out, &format!("proa {} [options]{space}{}", command.name, command.args));
     if !command.details.is_empty() {
         heading(out, "DESCRIPTION");
-        command
-            .details
-            .lines()
-            .for_each(|line| paragraph(out, line));
+        command.details.lines().for_each(|line| paragraph(out, line));
     }
     heading(out, "OPTIONS");
     options(out, command.flags.iter().chain([&HELP]));
@@ -76,18 +70,13 @@ fn paragraph(out: &mut String, text: &str) {
 }
 
 fn options<'a>(out: &mut String, flags: impl Iterator<Item = &'a Flag>) {
-    let rows = flags
-        .filter(|flag| !flag.hidden)
-        .map(|flag| (flag_usage(flag), flag.help));
+    let rows = flags.filter(|flag| !flag.hidden).map(|flag| (flag_usage(flag), flag.help));
     columns(out, rows.collect());
 }
 
 /// How a flag is written, such as `--bundle DIR, -b DIR`.
 fn flag_usage(flag: &Flag) -> String {
-    let value = flag
-        .value
-        .map(|value| format!(" {value}"))
-        .unwrap_or_default();
+    let value = flag.value.map(|value| format!(" {value}")).unwrap_or_default();
     match flag.short {
         Some(short) => format!("--{}{value}, -{}{value}", flag.long, char::from(short)),
         None => format!("--{}{value}", flag.long),
@@ -137,18 +126,10 @@ mod tests {
     fn the_program_lists_its_commands_and_flags() {
         let help = text(None);
         for command in COMMANDS {
-            assert!(
-                help.contains(&format!("\n   {} ", command.name)),
-                "{}",
-                command.name
-            );
+            assert!(help.contains(&format!("\n   {} ", command.name)), "{}", command.name);
         }
         for flag in GLOBAL.iter().chain([&HELP, &VERSION]) {
-            assert!(
-                help.contains(&format!("\n   --{}", flag.long)),
-                "{}",
-                flag.long
-            );
+            assert!(help.contains(&format!("\n   --{}", flag.long)), "{}", flag.long);
         }
         assert!(help.starts_with("NAME:\n   proa - Open Container Initiative runtime\n\nUSAGE:\n"));
     }
@@ -181,10 +162,7 @@ mod tests {
         let long = "--a-flag-with-a-name-longer-than-most X".to_owned();
         columns(&mut out, vec![("-a".to_owned(), "one"), (long, "two")]);
         let gap = " ".repeat(MAX_COLUMN);
-        let wanted = format!(
-            "   -a{}one\n   --a-flag-with-a-name-longer-than-most X\n{gap}two\n",
-            &gap[5..]
-        );
+        let wanted = format!("   -a{}one\n   --a-flag-with-a-name-longer-than-most X\n{gap}two\n", &gap[5..]);
         assert_eq!(out, wanted);
     }
 }

@@ -37,7 +37,9 @@ fn kill(app: &App<'_>, id: &str, signal: i32) -> Result<()> {
             return if all { Ok(()) } else { Err(Error::NotRunning(dir.id.clone())) };
         };
         match cgroup {
-            Some(cgroup) if !record.cgroup.is_disabled() && signal == libc::SIGKILL && (all || !record.own_pid_namespace) => {
+            Some(cgroup)
+                if !record.cgroup.is_disabled() && signal == libc::SIGKILL && (all || !record.own_pid_namespace) =>
+            {
                 cgroup.kill()?;
             }
             Some(cgroup) if !record.cgroup.is_disabled() && all => cgroup.signal(signal)?,
@@ -85,9 +87,16 @@ mod tests {
 
     #[test]
     fn signals() {
-        for (word, number) in
-            [("TERM", 15), ("SIGTERM", 15), ("sigkill", 9), ("9", 9), ("RTMIN+3", 37), ("SIGRTMAX-1", 63), ("WINCH", 28), ("0", 0)]
-        {
+        for (word, number) in [
+            ("TERM", 15),
+            ("SIGTERM", 15),
+            ("sigkill", 9),
+            ("9", 9),
+            ("RTMIN+3", 37),
+            ("SIGRTMAX-1", 63),
+            ("WINCH", 28),
+            ("0", 0),
+        ] {
             assert_eq!(parse(word), Some(number), "{word}");
         }
         for word in ["", "SIG", "FOO", "-1", "65", "RTMIN+99", "RTMIN3", "RTMAX+1"] {

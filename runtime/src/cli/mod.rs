@@ -109,7 +109,9 @@ impl<'a> App<'a> {
         let cgroup_disabled = match manager {
             "cgroupfs" if !global.has("systemd-cgroup") => false,
             "disabled" => true,
-            "systemd" | "cgroupfs" => return Err("the systemd cgroup driver is not supported by this version of proa".into()),
+            "systemd" | "cgroupfs" => {
+                return Err("the systemd cgroup driver is not supported by this version of proa".into());
+            }
             other => return Err(format!("--cgroup-manager {other:?} is none of cgroupfs, systemd, disabled")),
         };
         let root = match global.get("root").filter(|root| !root.is_empty()) {

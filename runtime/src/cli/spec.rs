@@ -28,9 +28,3 @@ pub(super) fn command(app: &App<'_>) -> Result<()> {
     rustix::io::write(&file, text.as_bytes()).context(what)?;
     Ok(())
 }
-
-/// Used by tests of the plan: the text as it is written for root.
-#[cfg(test)]
-pub(crate) fn default_text() -> &'static str {
-    ROOT
-}

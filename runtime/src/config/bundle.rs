@@ -19,8 +19,10 @@ impl Bundle {
             .context(|| format!("--bundle {bundle:?}"))?;
         let file = config.map_or_else(|| path.join("config.json"), PathBuf::from);
         let text = std::fs::read(&file).map_err(|error| explain(&path, &file, &error))?;
-        let text = String::from_utf8(text)
-            .map_err(|error| Error::Document { file: file.display().to_string(), problem: format!("not UTF-8: {error}") })?;
+        let text = String::from_utf8(text).map_err(|error| Error::Document {
+            file: file.display().to_string(),
+            problem: format!("not UTF-8: {error}"),
+        })?;
         Ok(Bundle { path, text })
     }
 }
@@ -119,7 +121,8 @@ mod tests {
 
     #[test]
     fn null_is_absent() {
-        let spec = parse_spec(r#"{"mounts":null,"process":{"args":null,"user":null},"linux":{"sysctl":null}}"#).unwrap();
+        let spec =
+            parse_spec(r#"{"mounts":null,"process":{"args":null,"user":null},"linux":{"sysctl":null}}"#).unwrap();
         assert!(spec.mounts.is_empty() && spec.process.unwrap().user.is_none());
     }
 

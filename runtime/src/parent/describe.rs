@@ -64,7 +64,9 @@ fn sentence(plan: &Plan, item: Item, failure: &Failure) -> String {
     let errno = text(Errno::from_raw_os_error(failure.number));
     let what = failure.what.as_str();
     let mount = |index: u16| plan.root.mounts.get(usize::from(index));
-    let path = |list: &[rootfs::plan::CText], index: u16| list.get(usize::from(index)).map_or_else(String::new, ToString::to_string);
+    let path = |list: &[rootfs::plan::CText], index: u16| {
+        list.get(usize::from(index)).map_or_else(String::new, ToString::to_string)
+    };
     match item {
         Item::Rootfs(R::Root) => format!("root.path {:?}: {what}: {errno}", plan.root.path),
         Item::Rootfs(R::MountSource(index)) => {

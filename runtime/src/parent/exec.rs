@@ -48,8 +48,7 @@ pub(crate) fn prepare(process: &mut Process, request: &Request<'_>) -> Result<Pr
     }
     let unified = request.cgroup.as_ref().and_then(|cgroup| cgroup.unified_fd());
     let of_process = (flags != 0).then(|| (request.init.pidfd().as_fd(), flags));
-    let clone_request =
-        CloneRequest { namespaces: &none, entries: &[], of_process, cgroup: unified, later: 0 };
+    let clone_request = CloneRequest { namespaces: &none, entries: &[], of_process, cgroup: unified, later: 0 };
     let userns = flags & libc::CLONE_NEWUSER != 0;
     let made = clone::make(&clone_request, &ours, &theirs).map_err(|error| match error {
         Error::Step(failure) => describe::exec_failure(process, &failure),
@@ -167,11 +166,7 @@ fn enter(
     Ok((child::find(process)?, home))
 }
 
-fn open_terminal(
-    process: &Process,
-    request: &Request<'_>,
-    channel: &Channel,
-) -> std::result::Result<OwnedFd, Failure> {
+fn open_terminal(process: &Process, request: &Request<'_>, channel: &Channel) -> std::result::Result<OwnedFd, Failure> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let pts = property("process.terminal: open /dev/pts", openat(CWD, c"/dev/pts", flags, Mode::empty()))?;
     let (rows, columns) = process.console_size;

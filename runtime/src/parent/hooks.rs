@@ -40,7 +40,13 @@ impl HookDocument<'_> {
 }
 
 /// Runs a list in order, in the bundle; the first that fails ends it.
-pub(crate) fn run(stage: &'static str, list: &[Hook], document: &HookDocument<'_>, status: &str, pid: i32) -> Result<()> {
+pub(crate) fn run(
+    stage: &'static str,
+    list: &[Hook],
+    document: &HookDocument<'_>,
+    status: &str,
+    pid: i32,
+) -> Result<()> {
     for (index, hook) in list.iter().enumerate() {
         run_one(stage, index, hook, document, status, pid)?;
     }

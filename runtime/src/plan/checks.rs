@@ -16,7 +16,9 @@ fn version(spec: &Spec<'_>) -> Result<()> {
     let numbers: Vec<_> = core.split('.').map(str::parse::<u32>).collect();
     match numbers.as_slice() {
         [Ok(0 | 1), Ok(_), Ok(_)] => Ok(()),
-        [Ok(_), Ok(_), Ok(_)] => Err(bad("ociVersion", format_args!("{version:?} is newer than 1.3, which proa follows"))),
+        [Ok(_), Ok(_), Ok(_)] => {
+            Err(bad("ociVersion", format_args!("{version:?} is newer than 1.3, which proa follows")))
+        }
         _ => Err(bad("ociVersion", format_args!("{version:?} is no version such as \"1.3.0\""))),
     }
 }

@@ -89,7 +89,7 @@ pub(crate) fn rules(linux: Option<&Linux<'_>>) -> Result<(Resources, Vec<String>
     }
     devices.extend(cgroup::default_device_rules());
     let lines = devices.iter().map(line).collect();
-    Ok((Resources { devices, ..Resources::default() }, lines))
+    Ok((Resources { devices }, lines))
 }
 
 fn rule(index: usize, given: &spec::DeviceRule<'_>) -> Result<DeviceRule> {
@@ -102,9 +102,9 @@ fn rule(index: usize, given: &spec::DeviceRule<'_>) -> Result<DeviceRule> {
     };
     let number = |name: &str, value: Option<i64>| match value {
         None | Some(-1) => Ok(None),
-        Some(value) => u32::try_from(value)
-            .map(Some)
-            .map_err(|_| bad(property(name), format_args!("{value} is no device number"))),
+        Some(value) => {
+            u32::try_from(value).map(Some).map_err(|_| bad(property(name), format_args!("{value} is no device number")))
+        }
     };
     let access = given.access.as_deref().filter(|access| !access.is_empty()).unwrap_or("rwm");
     if let Some(other) = access.chars().find(|c| !"rwm".contains(*c)) {
@@ -129,8 +129,11 @@ fn line(rule: &DeviceRule) -> String {
         cgroup::DeviceKind::Block => 'b',
     };
     let number = |number: Option<u32>| number.map_or_else(|| "*".to_owned(), |number| number.to_string());
-    let access: String =
-        [(rule.read, 'r'), (rule.write, 'w'), (rule.mknod, 'm')].iter().filter(|(on, _)| *on).map(|(_, c)| *c).collect();
+    let access: String = [(rule.read, 'r'), (rule.write, 'w'), (rule.mknod, 'm')]
+        .iter()
+        .filter(|(on, _)| *on)
+        .map(|(_, c)| *c)
+        .collect();
     let verb = if rule.allow { "allow" } else { "deny" };
     format!("{verb} {kind} {}:{} {access}", number(rule.major), number(rule.minor))
 }

@@ -45,9 +45,11 @@ pub(crate) fn root(
         mounts.push(notify(directory));
     }
     let own_dev = own
-        && !spec.mounts.iter().zip(&mounts).any(|(_, mount)| {
-            mount.destination.to_bytes() == b"/dev" && matches!(mount.what, What::Bind { .. })
-        });
+        && !spec
+            .mounts
+            .iter()
+            .zip(&mounts)
+            .any(|(_, mount)| mount.destination.to_bytes() == b"/dev" && matches!(mount.what, What::Bind { .. }));
     let enter = match (new, options.no_pivot) {
         (false, _) => Enter::Chroot,
         (true, false) => Enter::Pivot,
@@ -275,7 +277,9 @@ fn bind(property: &str, mount: &spec::Mount<'_>, bundle: &Path, recursive: bool,
         return Err(bad(format_args!("{property}.source"), "a bind mount needs a source"));
     }
     // Flags of the superblock mean nothing for a bind, as with mount(2).
-    let data = |p: &&Parameter| p.value.is_some() || !matches!(p.name.to_bytes(), b"sync" | b"dirsync" | b"lazytime" | b"mand");
+    let data = |p: &&Parameter| {
+        p.value.is_some() || !matches!(p.name.to_bytes(), b"sync" | b"dirsync" | b"lazytime" | b"mand")
+    };
     if let Some(parameter) = words.parameters.iter().find(data) {
         let problem = format_args!("a bind mount takes no option {:?} of a file system", parameter.name);
         return Err(bad(format_args!("{property}.options"), problem));
@@ -307,16 +311,23 @@ fn cgroups(namespaces: &Namespaces, place: &cgroup::Place, host: &Host) -> Resul
         let data = hierarchy.mount_data();
         let parameters = data.split(',').map(|word| parameter("cgroup", word)).collect::<Result<_>>()?;
         let name = text("cgroup", hierarchy.name())?;
-        let filesystem =
-            Filesystem { kind: text("cgroup", "cgroup")?, source: Some(text("cgroup", "cgroup")?), parameters, legacy_flags: 0 };
+        let filesystem = Filesystem {
+            kind: text("cgroup", "cgroup")?,
+            source: Some(text("cgroup", "cgroup")?),
+            parameters,
+            legacy_flags: 0,
+        };
         for alias in hierarchy.aliases() {
             aliases.push((text("cgroup", alias)?, name.clone()));
         }
         hierarchies.push(Hierarchy { name, filesystem, source });
     }
     if let (Some(_), Some(source)) = (host.unified(), path(place.unified_path())?) {
-        let filesystem =
-            Filesystem { kind: text("cgroup", "cgroup2")?, source: Some(text("cgroup", "cgroup")?), ..Filesystem::default() };
+        let filesystem = Filesystem {
+            kind: text("cgroup", "cgroup2")?,
+            source: Some(text("cgroup", "cgroup")?),
+            ..Filesystem::default()
+        };
         hierarchies.push(Hierarchy { name: text("cgroup", "unified")?, filesystem, source });
     }
     Ok(CgroupMount::Hierarchies { hierarchies, aliases, fresh: namespaces.has_new(libc::CLONE_NEWCGROUP) })

@@ -78,7 +78,8 @@ impl Process {
         let env = environment(process, options)?;
         let args = arguments(process)?;
         let candidates = candidates(&args[0], &env)?;
-        let needs_home = !env.iter().any(|entry| entry.to_bytes().strip_prefix(b"HOME=").is_some_and(|v| !v.is_empty()));
+        let needs_home =
+            !env.iter().any(|entry| entry.to_bytes().strip_prefix(b"HOME=").is_some_and(|v| !v.is_empty()));
         let user = process.user.as_ref();
         let umask = user.and_then(|user| user.umask).unwrap_or(0o022);
         if umask > 0o777 {
@@ -178,23 +179,24 @@ fn oom_score_adj(process: &spec::Process<'_>) -> Result<Option<i32>> {
     }
 }
 
-const RLIMITS: [(&str, u32); 16] = [
-    ("AS", libc::RLIMIT_AS as u32),
-    ("CORE", libc::RLIMIT_CORE as u32),
-    ("CPU", libc::RLIMIT_CPU as u32),
-    ("DATA", libc::RLIMIT_DATA as u32),
-    ("FSIZE", libc::RLIMIT_FSIZE as u32),
-    ("LOCKS", libc::RLIMIT_LOCKS as u32),
-    ("MEMLOCK", libc::RLIMIT_MEMLOCK as u32),
-    ("MSGQUEUE", libc::RLIMIT_MSGQUEUE as u32),
-    ("NICE", libc::RLIMIT_NICE as u32),
-    ("NOFILE", libc::RLIMIT_NOFILE as u32),
-    ("NPROC", libc::RLIMIT_NPROC as u32),
-    ("RSS", libc::RLIMIT_RSS as u32),
-    ("RTPRIO", libc::RLIMIT_RTPRIO as u32),
-    ("RTTIME", libc::RLIMIT_RTTIME as u32),
-    ("SIGPENDING", libc::RLIMIT_SIGPENDING as u32),
-    ("STACK", libc::RLIMIT_STACK as u32),
+/// At the numbers that the kernel has for them (asm-generic/resource.h).
+const RLIMITS: [&str; 16] = [
+    "CPU",
+    "FSIZE",
+    "DATA",
+    "STACK",
+    "CORE",
+    "RSS",
+    "NPROC",
+    "NOFILE",
+    "MEMLOCK",
+    "AS",
+    "LOCKS",
+    "SIGPENDING",
+    "MSGQUEUE",
+    "NICE",
+    "RTPRIO",
+    "RTTIME",
 ];
 
 fn rlimits(process: &spec::Process<'_>) -> Result<Vec<Rlimit>> {
@@ -202,11 +204,11 @@ fn rlimits(process: &spec::Process<'_>) -> Result<Vec<Rlimit>> {
     for (at, given) in process.rlimits.iter().enumerate() {
         let property = |name: &str| format!("process.rlimits[{at}].{name}");
         let kind = given.kind.as_deref().unwrap_or_default();
-        let known = kind.strip_prefix("RLIMIT_").and_then(|name| RLIMITS.iter().find(|(known, _)| *known == name));
-        let Some((_, resource)) = known else {
+        let known = kind.strip_prefix("RLIMIT_").and_then(|name| RLIMITS.iter().position(|known| *known == name));
+        let Some(resource) = known.map(|number| number as u32) else {
             return Err(bad(property("type"), format_args!("{kind:?} is no resource limit")));
         };
-        if limits.iter().any(|other| other.resource == *resource) {
+        if limits.iter().any(|other| other.resource == resource) {
             return Err(bad(property("type"), format_args!("{kind} is given twice")));
         }
         let soft = given.soft.ok_or_else(|| bad(property("soft"), "missing"))?;
@@ -214,14 +216,14 @@ fn rlimits(process: &spec::Process<'_>) -> Result<Vec<Rlimit>> {
         if soft > hard {
             return Err(bad(property("soft"), format_args!("{soft} is above the hard limit {hard}")));
         }
-        limits.push(Rlimit { resource: *resource, soft, hard });
+        limits.push(Rlimit { resource, soft, hard });
     }
     Ok(limits)
 }
 
 impl Rlimit {
     pub(crate) fn name(&self) -> &'static str {
-        RLIMITS.iter().find(|(_, resource)| *resource == self.resource).map_or("?", |(name, _)| name)
+        RLIMITS.get(self.resource as usize).copied().unwrap_or("?")
     }
 }
 

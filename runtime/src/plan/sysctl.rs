@@ -35,11 +35,7 @@ fn one(linux: &Linux<'_>, name: &str, value: &str, namespaces: &Namespaces, host
     let property = format!("linux.sysctl {name:?}");
     let path = path(name).ok_or_else(|| bad(&property, "is no sysctl name"))?;
     owned(linux, &property, &path, namespaces, host)?;
-    Ok(Sysctl {
-        name: name.to_owned(),
-        path: text(&property, &format!("sys/{path}"))?,
-        value: text(&property, value)?,
-    })
+    Ok(Sysctl { name: name.to_owned(), path: text(&property, &format!("sys/{path}"))?, value: text(&property, value)? })
 }
 
 /// As sysctl(8): the separator that comes first is the separator, the other one is part of names.

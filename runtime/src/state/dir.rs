@@ -167,7 +167,8 @@ impl StateDir {
     /// Writes `state.json`, whole or not at all.
     pub(crate) fn write(&self, record: &Record<'_>) -> Result<()> {
         let what = || format!("write the state of {}", self.id);
-        let text = serde_json::to_vec(record).map_err(|error| Error::State { id: self.id.clone(), problem: error.to_string() })?;
+        let text = serde_json::to_vec(record)
+            .map_err(|error| Error::State { id: self.id.clone(), problem: error.to_string() })?;
         self.write_file(STATE_NEW, &text).context(what)?;
         renameat(&self.fd, STATE_NEW, &self.fd, STATE).context(what)
     }
@@ -228,7 +229,11 @@ impl StateDir {
         let broken = |problem: String| Error::State { id: self.id.clone(), problem };
         let record: Record<'a> = serde_json::from_str(text).map_err(|error| broken(format!("state.json: {error}")))?;
         if record.version != Record::VERSION {
-            return Err(broken(format!("state.json has version {}, this proa reads {}", record.version, Record::VERSION)));
+            return Err(broken(format!(
+                "state.json has version {}, this proa reads {}",
+                record.version,
+                Record::VERSION
+            )));
         }
         Ok(record)
     }

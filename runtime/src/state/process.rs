@@ -87,9 +87,7 @@ impl Process {
         };
         // Looked at after the descriptor is held, so that it is the same process.
         match ProcessStat::read(pid)? {
-            Some(stat) if stat.start_time == start_time && !stat.has_ended() => {
-                Ok(Some(Process { pid, stat, pidfd }))
-            }
+            Some(stat) if stat.start_time == start_time && !stat.has_ended() => Ok(Some(Process { pid, stat, pidfd })),
             _ => Ok(None),
         }
     }

@@ -17,7 +17,8 @@ struct Arena {
 // SAFETY: the runtime never starts a thread (clippy.toml forbids it), so no two calls overlap.
 unsafe impl Sync for Arena {}
 
-#[cfg_attr(not(test), global_allocator)]
+#[cfg(not(test))]
+#[global_allocator]
 static ARENA: Arena = Arena { bytes: UnsafeCell::new([0; SIZE]), used: Cell::new(0) };
 
 impl Arena {

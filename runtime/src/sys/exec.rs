@@ -1,8 +1,8 @@
 //! The last steps of a process before it is another program: arrays of strings, closing descriptors, execve(2).
 
 use super::{answer, last_errno};
-use rustix::io::{Errno, Result};
 use rootfs::plan::CText;
+use rustix::io::{Errno, Result};
 use std::ffi::CStr;
 
 /// The argv or environ of execve(2): strings with an array of pointers to them, made before the clone.

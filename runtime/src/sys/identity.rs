@@ -21,14 +21,14 @@ pub(crate) fn set_uid(uid: u32) -> Result<()> {
     answer(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
-fn prctl(option: i32, a: u64, b: u64) -> Result<i64> {
+fn prctl(option: i32, a: u64, b: u64) -> Result<()> {
     // SAFETY: the options used here take integers.
-    answer(unsafe { libc::syscall(libc::SYS_prctl, option, a, b, 0u64, 0u64) }).map(i64::from)
+    answer(unsafe { libc::syscall(libc::SYS_prctl, option, a, b, 0u64, 0u64) }).map(drop)
 }
 
 /// Keeps the permitted set over a change of uid.
 pub(crate) fn keep_capabilities() -> Result<()> {
-    prctl(libc::PR_SET_KEEPCAPS, 1, 0).map(drop)
+    prctl(libc::PR_SET_KEEPCAPS, 1, 0)
 }
 
 /// Drops from the bounding set all that is not in `keep`; ends at the newest capability that the kernel knows.
@@ -40,7 +40,7 @@ pub(crate) fn limit_bounding_set(keep: u64) -> Result<()> {
         match prctl(libc::PR_CAPBSET_DROP, capability, 0) {
             Err(Errno::INVAL) => return Ok(()),
             done => done?,
-        };
+        }
     }
     Ok(())
 }
@@ -51,7 +51,7 @@ pub(crate) fn set_ambient(set: u64) -> Result<()> {
         // Kernels before 4.3 have none to clear.
         Err(Errno::INVAL) if set == 0 => return Ok(()),
         done => done?,
-    };
+    }
     for capability in (0..64).filter(|bit| set & (1 << bit) != 0) {
         prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, capability)?;
     }
@@ -78,17 +78,17 @@ pub(crate) fn set_capabilities(effective: u64, permitted: u64, inheritable: u64)
 
 /// PR_SET_NO_NEW_PRIVS.
 pub(crate) fn set_no_new_privileges() -> Result<()> {
-    prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop)
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)
 }
 
 /// PR_SET_DUMPABLE: whether others with the same ids may look into this process.
 pub(crate) fn set_dumpable(on: bool) -> Result<()> {
-    prctl(libc::PR_SET_DUMPABLE, u64::from(on), 0).map(drop)
+    prctl(libc::PR_SET_DUMPABLE, u64::from(on), 0)
 }
 
 /// PR_SET_CHILD_SUBREAPER: orphans below become children of this process.
 pub(crate) fn set_child_subreaper() -> Result<()> {
-    prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0).map(drop)
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)
 }
 
 /// Joins the session keyring of this name, made if missing, and adds permission bits to it (keyctl(2)). Answers ENOSYS where the kernel has no keyrings.

@@ -6,8 +6,8 @@
 
 use super::answer;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fcntl_add_seals, memfd_create, openat, statvfs};
 use rustix::fs::{CWD, MemfdFlags, SealFlags};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fcntl_add_seals, memfd_create, openat, statvfs};
 use rustix::io::{Errno, Result};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use std::ffi::CStr;

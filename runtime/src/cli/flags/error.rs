@@ -95,13 +95,7 @@ impl fmt::Display for See {
 
 /// The phrase for a wrong number of positionals.
 fn count_text(command: &Command, given: usize) -> String {
-    let Command {
-        name,
-        args,
-        min_args,
-        max_args,
-        ..
-    } = *command;
+    let Command { name, args, min_args, max_args, .. } = *command;
     let (limit, number) = if min_args == max_args {
         ("exactly", min_args)
     } else if given < usize::from(min_args) {
@@ -110,7 +104,5 @@ fn count_text(command: &Command, given: usize) -> String {
         ("a maximum of", max_args)
     };
     let space = if args.is_empty() { "" } else { " " };
-    format!(
-        "{name:?} requires {limit} {number} argument(s), {given} given; usage: proa {name}{space}{args}"
-    )
+    format!("{name:?} requires {limit} {number} argument(s), {given} given; usage: proa {name}{space}{args}")
 }

@@ -30,32 +30,15 @@ pub(super) fn shown(values: &Values<'_>) -> String {
 
 #[test]
 fn values_come_in_every_way_go_knows() {
-    let ways = [
-        "--bundle X",
-        "--bundle=X",
-        "-bundle X",
-        "-bundle=X",
-        "-b X",
-        "-b=X",
-        "--b X",
-    ];
+    let ways = ["--bundle X", "--bundle=X", "-bundle X", "-bundle=X", "-b X", "-b=X", "--b X"];
     for way in ways {
         let text = format!("create {way} c1");
         assert_eq!(shown(&run(&text).values), "bundle=X", "{way}");
     }
     // The next word is the value whatever it looks like, and only the first = is a sign.
-    assert_eq!(
-        run("update --memory -1 c1").values.get("memory"),
-        Some("-1")
-    );
-    assert_eq!(
-        run("create --bundle --help c1").values.get("bundle"),
-        Some("--help")
-    );
-    assert_eq!(
-        run("create --bundle -- c1").values.get("bundle"),
-        Some("--")
-    );
+    assert_eq!(run("update --memory -1 c1").values.get("memory"), Some("-1"));
+    assert_eq!(run("create --bundle --help c1").values.get("bundle"), Some("--help"));
+    assert_eq!(run("create --bundle -- c1").values.get("bundle"), Some("--"));
     assert_eq!(run("create --bundle= c1").values.get("bundle"), Some(""));
     assert_eq!(run("exec -e=A=B=C c1").values.get("env"), Some("A=B=C"));
 }
@@ -84,25 +67,16 @@ fn the_last_value_wins_unless_all_are_wanted() {
     let parsed = run("exec -u 1 --env A=1 -e B=2 --user 2 -env=A=3 c1 sh");
     assert_eq!(parsed.values.get("user"), Some("2"));
     assert_eq!(parsed.values.all("user").collect::<Vec<_>>(), ["2"]);
-    assert_eq!(
-        parsed.values.all("env").collect::<Vec<_>>(),
-        ["A=1", "B=2", "A=3"]
-    );
+    assert_eq!(parsed.values.all("env").collect::<Vec<_>>(), ["A=1", "B=2", "A=3"]);
     assert_eq!(parsed.values.get("env"), Some("A=3"));
     assert_eq!(parsed.values.get("cwd"), None);
-    assert_eq!(
-        run("--root /a --root /b list").global.get("root"),
-        Some("/b")
-    );
+    assert_eq!(run("--root /a --root /b list").global.get("root"), Some("/b"));
 }
 
 #[test]
 fn flags_follow_positionals_but_not_those_of_another_program() {
     let parsed = run("delete c1 --force c2");
-    assert_eq!(
-        (shown(&parsed.values), parsed.args),
-        ("force".to_owned(), vec!["c1", "c2"])
-    );
+    assert_eq!((shown(&parsed.values), parsed.args), ("force".to_owned(), vec!["c1", "c2"]));
     let parsed = run("exec -t c1 ls --help -t -- x");
     assert_eq!(shown(&parsed.values), "tty");
     assert_eq!(parsed.args, ["c1", "ls", "--help", "-t", "--", "x"]);
@@ -120,29 +94,12 @@ fn two_dashes_end_the_flags() {
 
 #[test]
 fn help_and_the_version_are_found() {
-    for text in [
-        "",
-        "-h",
-        "--help",
-        "-help",
-        "help",
-        "h",
-        "--debug",
-        "help help",
-        "--",
-        "help -h",
-    ] {
+    for text in ["", "-h", "--help", "-help", "help", "h", "--debug", "help help", "--", "help -h"] {
         assert!(matches!(line(text), Ok(Outcome::Help(None))), "{text}");
     }
     for command in COMMANDS {
         let name = command.name;
-        let lines = [
-            "{} -h",
-            "{} --help",
-            "help {}",
-            "h {}",
-            "--root /r {} --help",
-        ];
+        let lines = ["{} -h", "{} --help", "help {}", "h {}", "--root /r {} --help"];
         for text in lines.map(|line| line.replace("{}", name)) {
             match line(&text) {
                 Ok(Outcome::Help(Some(found))) => assert_eq!(found.name, name),
@@ -161,70 +118,26 @@ fn errors_are_one_clear_line_and_have_the_status_of_runc() {
     let cases = [
         ("foo", 3, "unknown command \"foo\", see 'proa --help'"),
         ("help foo", 3, "unknown command \"foo\", see 'proa --help'"),
-        (
-            "--foo=secret",
-            1,
-            "flag provided but not defined: --foo, see 'proa --help'",
-        ),
-        (
-            "create -foo c",
-            1,
-            "flag provided but not defined: -foo, see 'proa create --help'",
-        ),
-        (
-            "create -bX c",
-            1,
-            "flag provided but not defined: -bX, see 'proa create --help'",
-        ),
-        (
-            "start --version",
-            1,
-            "flag provided but not defined: --version, see 'proa start --help'",
-        ),
-        (
-            "create -v c",
-            1,
-            "flag provided but not defined: -v, see 'proa create --help'",
-        ),
-        (
-            "kill -9 c1",
-            1,
-            "flag provided but not defined: -9, see 'proa kill --help'",
-        ),
+        ("--foo=secret", 1, "flag provided but not defined: --foo, see 'proa --help'"),
+        ("create -foo c", 1, "flag provided but not defined: -foo, see 'proa create --help'"),
+        ("create -bX c", 1, "flag provided but not defined: -bX, see 'proa create --help'"),
+        ("start --version", 1, "flag provided but not defined: --version, see 'proa start --help'"),
+        ("create -v c", 1, "flag provided but not defined: -v, see 'proa create --help'"),
+        ("kill -9 c1", 1, "flag provided but not defined: -9, see 'proa kill --help'"),
         (
             "exec -td c1",
             1,
             "flag provided but not defined: -td (short flags cannot be joined), \
              see 'proa exec --help'",
         ),
-        (
-            "list --root /r",
-            1,
-            "flag --root must come before the command \"list\", see 'proa --help'",
-        ),
-        (
-            "create ---bundle",
-            1,
-            "bad flag syntax: ---bundle, see 'proa create --help'",
-        ),
+        ("list --root /r", 1, "flag --root must come before the command \"list\", see 'proa --help'"),
+        ("create ---bundle", 1, "bad flag syntax: ---bundle, see 'proa create --help'"),
         ("--=x", 1, "bad flag syntax: --, see 'proa --help'"),
         ("--root", 1, "flag needs an argument: --root"),
         ("create -b", 1, "flag needs an argument: --bundle"),
-        (
-            "create --no-pivot=maybe c",
-            1,
-            "invalid value \"maybe\" for flag --no-pivot: neither true nor false",
-        ),
-        (
-            "create",
-            1,
-            "\"create\" requires exactly 1 argument(s), 0 given; usage: proa create <container-id>",
-        ),
-        (
-            "list x",
-            1,
-            "\"list\" requires exactly 0 argument(s), 1 given; usage: proa list",
-        ),
+        ("create --no-pivot=maybe c", 1, "invalid value \"maybe\" for flag --no-pivot: neither true nor false"),
+        ("create", 1, "\"create\" requires exactly 1 argument(s), 0 given; usage: proa create <container-id>"),
+        ("list x", 1, "\"list\" requires exactly 0 argument(s), 1 given; usage: proa list"),
         (
             "kill",
             1,

@@ -4,31 +4,17 @@ use super::lifecycle::{BUNDLE, CONSOLE_SOCKET, DETACH, NO_PIVOT, NO_SUBREAPER, P
 use super::{Command, Flag, not_yet};
 
 const IMAGE_PATH: Flag = Flag::value("image-path", "DIR", "directory of CRIU's image files");
-const WORK_PATH: Flag = Flag::value(
-    "work-path",
-    "DIR",
-    "directory of CRIU's work files and logs",
-);
+const WORK_PATH: Flag = Flag::value("work-path", "DIR", "directory of CRIU's work files and logs");
 const TCP_ESTABLISHED: Flag = Flag::switch("tcp-established", "allow open TCP connections");
 const EXT_UNIX_SK: Flag = Flag::switch("ext-unix-sk", "allow unix sockets to outside processes");
 const SHELL_JOB: Flag = Flag::switch("shell-job", "allow processes that belong to a terminal");
 const LAZY_PAGES: Flag = Flag::switch("lazy-pages", "restore memory on demand, by userfaultfd");
 const FILE_LOCKS: Flag = Flag::switch("file-locks", "allow file locks");
-const MANAGE_CGROUPS_MODE: Flag = Flag::value(
-    "manage-cgroups-mode",
-    "soft|full|strict|ignore",
-    "what CRIU does about cgroups (default: soft)",
-);
-const EMPTY_NS: Flag = Flag::value(
-    "empty-ns",
-    "NAMESPACE",
-    "make this namespace but restore nothing in it; may be repeated",
-)
-.repeated();
-const AUTO_DEDUP: Flag = Flag::switch(
-    "auto-dedup",
-    "drop memory from earlier images that a later one has",
-);
+const MANAGE_CGROUPS_MODE: Flag =
+    Flag::value("manage-cgroups-mode", "soft|full|strict|ignore", "what CRIU does about cgroups (default: soft)");
+const EMPTY_NS: Flag =
+    Flag::value("empty-ns", "NAMESPACE", "make this namespace but restore nothing in it; may be repeated").repeated();
+const AUTO_DEDUP: Flag = Flag::switch("auto-dedup", "drop memory from earlier images that a later one has");
 
 pub(super) const CHECKPOINT: Command = Command {
     name: "checkpoint",
@@ -37,31 +23,16 @@ pub(super) const CHECKPOINT: Command = Command {
     flags: &[
         IMAGE_PATH,
         WORK_PATH,
-        Flag::value(
-            "parent-path",
-            "DIR",
-            "earlier --pre-dump, relative to --image-path",
-        ),
+        Flag::value("parent-path", "DIR", "earlier --pre-dump, relative to --image-path"),
         Flag::switch("leave-running", "let the container run on"),
         TCP_ESTABLISHED,
-        Flag::switch(
-            "tcp-skip-in-flight",
-            "skip TCP connections that are being opened",
-        ),
+        Flag::switch("tcp-skip-in-flight", "skip TCP connections that are being opened"),
         Flag::switch("link-remap", "give deleted files a name again where needed"),
         EXT_UNIX_SK,
         SHELL_JOB,
         LAZY_PAGES,
-        Flag::value(
-            "status-fd",
-            "FD",
-            "descriptor that CRIU writes to once --lazy-pages serves",
-        ),
-        Flag::value(
-            "page-server",
-            "ADDRESS:PORT",
-            "send memory to this CRIU page server",
-        ),
+        Flag::value("status-fd", "FD", "descriptor that CRIU writes to once --lazy-pages serves"),
+        Flag::value("page-server", "ADDRESS:PORT", "send memory to this CRIU page server"),
         FILE_LOCKS,
         Flag::switch("pre-dump", "save memory only and let the container run on"),
         MANAGE_CGROUPS_MODE,
@@ -92,16 +63,8 @@ pub(super) const RESTORE: Command = Command {
         EMPTY_NS,
         AUTO_DEDUP,
         LAZY_PAGES,
-        Flag::value(
-            "lsm-profile",
-            "TYPE:NAME",
-            "profile or label of the restored processes",
-        ),
-        Flag::value(
-            "lsm-mount-context",
-            "CONTEXT",
-            "SELinux context of the restored mounts",
-        ),
+        Flag::value("lsm-profile", "TYPE:NAME", "profile or label of the restored processes"),
+        Flag::value("lsm-mount-context", "CONTEXT", "SELinux context of the restored mounts"),
     ],
     ..Command::ON_CONTAINER
 };

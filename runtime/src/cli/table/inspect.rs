@@ -3,14 +3,10 @@
 use super::lifecycle::{BUNDLE, CREATE_FLAGS};
 use super::{ANY, Command, Flag, not_yet};
 
-const FORMAT: Flag =
-    Flag::value("format", "table|json", "how to print it (default: table)").short(b'f');
+const FORMAT: Flag = Flag::value("format", "table|json", "how to print it (default: table)").short(b'f');
 
-pub(super) const STATE: Command = Command {
-    name: "state",
-    about: "print the state of a container as JSON",
-    ..Command::ON_CONTAINER
-};
+pub(super) const STATE: Command =
+    Command { name: "state", about: "print the state of a container as JSON", ..Command::ON_CONTAINER };
 
 pub(super) const LIST: Command = Command {
     name: "list",
@@ -39,11 +35,7 @@ pub(super) const EVENTS: Command = Command {
     about: "print what a container uses and when it runs out of memory",
     details: not_yet!("\nOne JSON object a line, until the container ends."),
     flags: &[
-        Flag::value(
-            "interval",
-            "DURATION",
-            "time between two lines, such as 500ms (default: 5s)",
-        ),
+        Flag::value("interval", "DURATION", "time between two lines, such as 500ms (default: 5s)"),
         Flag::switch("stats", "print the figures once and end"),
     ],
     ..Command::ON_CONTAINER
@@ -55,10 +47,7 @@ pub(super) const SPEC: Command = Command {
     about: "write a config.json to start from",
     details: "The container it describes runs sh in ./rootfs. A config.json that is there already \
               is left alone, and is an error.",
-    flags: &[
-        BUNDLE,
-        Flag::switch("rootless", "for a container run without root's privileges"),
-    ],
+    flags: &[BUNDLE, Flag::switch("rootless", "for a container run without root's privileges")],
     min_args: 0,
     max_args: 0,
     ..Command::ON_CONTAINER

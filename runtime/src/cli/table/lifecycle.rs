@@ -2,47 +2,20 @@
 
 use super::{ANY, Command, Flag};
 
-pub(super) const BUNDLE: Flag = Flag::value(
-    "bundle",
-    "DIR",
-    "directory of the bundle (default: the current one)",
-)
-.short(b'b');
-pub(super) const CONSOLE_SOCKET: Flag = Flag::value(
-    "console-socket",
-    "SOCKET",
-    "unix socket that is sent the master end of the container's terminal",
-);
-pub(super) const DETACH: Flag =
-    Flag::switch("detach", "do not wait for the process to end").short(b'd');
-pub(super) const NO_PIVOT: Flag = Flag::switch(
-    "no-pivot",
-    "use chroot, not pivot_root, as a root on a ramdisk needs; less safe",
-);
-pub(super) const NO_SUBREAPER: Flag = Flag::switch(
-    "no-subreaper",
-    "do not reap processes the container's init leaves behind",
-);
-pub(super) const PID_FILE: Flag = Flag::value(
-    "pid-file",
-    "FILE",
-    "write the process id, as the host sees it, to this file",
-);
-const CONFIG: Flag = Flag::value(
-    "config",
-    "FILE",
-    "read this file in place of the bundle's config.json",
-)
-.short(b'f');
-const PIDFD_SOCKET: Flag = Flag::value(
-    "pidfd-socket",
-    "SOCKET",
-    "unix socket that is sent a pidfd of the process",
-);
-const NO_NEW_KEYRING: Flag = Flag::switch(
-    "no-new-keyring",
-    "keep the caller's session keyring, do not make a new one",
-);
+pub(super) const BUNDLE: Flag =
+    Flag::value("bundle", "DIR", "directory of the bundle (default: the current one)").short(b'b');
+pub(super) const CONSOLE_SOCKET: Flag =
+    Flag::value("console-socket", "SOCKET", "unix socket that is sent the master end of the container's terminal");
+pub(super) const DETACH: Flag = Flag::switch("detach", "do not wait for the process to end").short(b'd');
+pub(super) const NO_PIVOT: Flag =
+    Flag::switch("no-pivot", "use chroot, not pivot_root, as a root on a ramdisk needs; less safe");
+pub(super) const NO_SUBREAPER: Flag =
+    Flag::switch("no-subreaper", "do not reap processes the container's init leaves behind");
+pub(super) const PID_FILE: Flag =
+    Flag::value("pid-file", "FILE", "write the process id, as the host sees it, to this file");
+const CONFIG: Flag = Flag::value("config", "FILE", "read this file in place of the bundle's config.json").short(b'f');
+const PIDFD_SOCKET: Flag = Flag::value("pidfd-socket", "SOCKET", "unix socket that is sent a pidfd of the process");
+const NO_NEW_KEYRING: Flag = Flag::switch("no-new-keyring", "keep the caller's session keyring, do not make a new one");
 const PRESERVE_FDS: Flag = Flag::value(
     "preserve-fds",
     "N",
@@ -73,11 +46,8 @@ pub(super) const CREATE: Command = Command {
     ..Command::ON_CONTAINER
 };
 
-pub(super) const START: Command = Command {
-    name: "start",
-    about: "start the program of a created container",
-    ..Command::ON_CONTAINER
-};
+pub(super) const START: Command =
+    Command { name: "start", about: "start the program of a created container", ..Command::ON_CONTAINER };
 
 pub(super) const RUN: Command = Command {
     name: "run",
@@ -116,48 +86,17 @@ pub(super) const EXEC: Command = Command {
         CONSOLE_SOCKET,
         PIDFD_SOCKET,
         Flag::value("cwd", "DIR", "working directory inside the container"),
-        Flag::value(
-            "env",
-            "NAME=VALUE",
-            "set a variable of the environment; may be repeated",
-        )
-        .short(b'e')
-        .repeated(),
+        Flag::value("env", "NAME=VALUE", "set a variable of the environment; may be repeated").short(b'e').repeated(),
         Flag::switch("tty", "give the process a terminal").short(b't'),
-        Flag::value(
-            "user",
-            "UID[:GID]",
-            "numbers of the user and group to run as",
-        )
-        .short(b'u'),
-        Flag::value(
-            "additional-gids",
-            "GID",
-            "a further group to be in; may be repeated",
-        )
-        .short(b'g')
-        .repeated(),
-        Flag::value(
-            "process",
-            "FILE",
-            "read the process, as in config.json, from this file",
-        )
-        .short(b'p'),
+        Flag::value("user", "UID[:GID]", "numbers of the user and group to run as").short(b'u'),
+        Flag::value("additional-gids", "GID", "a further group to be in; may be repeated").short(b'g').repeated(),
+        Flag::value("process", "FILE", "read the process, as in config.json, from this file").short(b'p'),
         DETACH,
         PID_FILE,
         Flag::value("process-label", "LABEL", "SELinux label of the process"),
         Flag::value("apparmor", "PROFILE", "AppArmor profile of the process"),
-        Flag::switch(
-            "no-new-privs",
-            "let the process gain no privileges by execve",
-        ),
-        Flag::value(
-            "cap",
-            "CAP",
-            "a further capability of the process; may be repeated",
-        )
-        .short(b'c')
-        .repeated(),
+        Flag::switch("no-new-privs", "let the process gain no privileges by execve"),
+        Flag::value("cap", "CAP", "a further capability of the process; may be repeated").short(b'c').repeated(),
         PRESERVE_FDS,
         Flag::value(
             "cgroup",
@@ -165,10 +104,7 @@ pub(super) const EXEC: Command = Command {
             "run in this cgroup, which must exist, below the container's; may be repeated",
         )
         .repeated(),
-        Flag::switch(
-            "ignore-paused",
-            "go ahead in a paused container, and wait for its resume",
-        ),
+        Flag::switch("ignore-paused", "go ahead in a paused container, and wait for its resume"),
     ],
     max_args: ANY,
     stop_at_first: true,
@@ -183,11 +119,7 @@ pub(super) const KILL: Command = Command {
               SIGTERM is sent.",
     flags: &[
         Flag::switch("all", "send it to every process of the container").short(b'a'),
-        Flag::switch(
-            "regex",
-            "the id is a regular expression: all containers that match",
-        )
-        .short(b'r'),
+        Flag::switch("regex", "the id is a regular expression: all containers that match").short(b'r'),
     ],
     max_args: 2,
     ..Command::ON_CONTAINER
@@ -201,11 +133,7 @@ pub(super) const DELETE: Command = Command {
               delete with --force what does not exist is no error.",
     flags: &[
         Flag::switch("force", "kill the container first if it is running").short(b'f'),
-        Flag::switch(
-            "regex",
-            "the id is a regular expression: all containers that match",
-        )
-        .short(b'r'),
+        Flag::switch("regex", "the id is a regular expression: all containers that match").short(b'r'),
     ],
     max_args: ANY,
     ..Command::ON_CONTAINER

@@ -56,56 +56,34 @@ pub(crate) struct Command {
 impl Flag {
     /// A flag that is there or not.
     const fn switch(long: &'static str, help: &'static str) -> Self {
-        Flag {
-            long,
-            short: None,
-            value: None,
-            repeat: false,
-            hidden: false,
-            help,
-        }
+        Flag { long, short: None, value: None, repeat: false, hidden: false, help }
     }
 
     /// A flag with a value, called `placeholder` in help.
     const fn value(long: &'static str, placeholder: &'static str, help: &'static str) -> Self {
-        Flag {
-            value: Some(placeholder),
-            ..Flag::switch(long, help)
-        }
+        Flag { value: Some(placeholder), ..Flag::switch(long, help) }
     }
 
     /// The same flag with a letter to call it by.
     const fn short(self, letter: u8) -> Self {
-        Flag {
-            short: Some(letter),
-            ..self
-        }
+        Flag { short: Some(letter), ..self }
     }
 
     /// The same flag, each use adding a value.
     const fn repeated(self) -> Self {
-        Flag {
-            repeat: true,
-            ..self
-        }
+        Flag { repeat: true, ..self }
     }
 
     /// The same flag, in no text.
     const fn hidden(self) -> Self {
-        Flag {
-            hidden: true,
-            ..self
-        }
+        Flag { hidden: true, ..self }
     }
 }
 
 /// Said in the details of a command that is known but not there yet.
 macro_rules! not_yet {
     ($details:literal) => {
-        concat!(
-            "Not in this version of proa: the command fails and says so.",
-            $details
-        )
+        concat!("Not in this version of proa: the command fails and says so.", $details)
     };
 }
 use not_yet;
@@ -156,37 +134,17 @@ pub(crate) static GLOBAL: &[Flag] = &[
         "directory for the state of containers, best on a tmpfs \
          (default: /run/proa, $XDG_RUNTIME_DIR/proa if not root)",
     ),
-    Flag::value(
-        "log",
-        "FILE",
-        "append messages to this file too (default: standard error only)",
-    ),
-    Flag::value(
-        "log-format",
-        "text|json",
-        "how messages look in the log (default: text)",
-    ),
-    Flag::value(
-        "log-level",
-        "error|warning|debug",
-        "the least severe messages to log",
-    ),
+    Flag::value("log", "FILE", "append messages to this file too (default: standard error only)"),
+    Flag::value("log-format", "text|json", "how messages look in the log (default: text)"),
+    Flag::value("log-level", "error|warning|debug", "the least severe messages to log"),
     Flag::switch("debug", "log everything, as --log-level debug"),
     Flag::switch(
         "systemd-cgroup",
         "let systemd make cgroups, as --cgroup-manager systemd; \
          cgroupsPath then has the form slice:prefix:name",
     ),
-    Flag::value(
-        "cgroup-manager",
-        "cgroupfs|systemd|disabled",
-        "who makes cgroups, if any (default: cgroupfs)",
-    ),
-    Flag::value(
-        "rootless",
-        "true|false|auto",
-        "go on without permission to change cgroups (default: auto)",
-    ),
+    Flag::value("cgroup-manager", "cgroupfs|systemd|disabled", "who makes cgroups, if any (default: cgroupfs)"),
+    Flag::value("rootless", "true|false|auto", "go on without permission to change cgroups (default: auto)"),
 ];
 
 /// Every command, in the order help lists them.

@@ -69,16 +69,9 @@ const RUNC: &[(&str, &str)] = &[
 /// The flag in the notation of [`RUNC`].
 fn notation(flag: &Flag) -> String {
     let hidden = if flag.hidden { "!" } else { "" };
-    let short = flag
-        .short
-        .map(|short| format!("{}:", char::from(short)))
-        .unwrap_or_default();
+    let short = flag.short.map(|short| format!("{}:", char::from(short))).unwrap_or_default();
     let value = if flag.value.is_some() { "=" } else { "" };
-    format!(
-        "{hidden}{short}{}{value}{}",
-        flag.long,
-        if flag.repeat { "*" } else { "" }
-    )
+    format!("{hidden}{short}{}{value}{}", flag.long, if flag.repeat { "*" } else { "" })
 }
 
 fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
@@ -93,17 +86,9 @@ fn the_tables_have_the_flags_of_runc_and_no_more_than_intended() {
         let rows = RUNC.iter().filter(|(name, _)| *name == command.name);
         let wanted = rows.flat_map(|(_, flags)| flags.split_whitespace());
         let wanted = sorted(wanted.map(str::to_owned));
-        assert_eq!(
-            sorted(command.flags.iter().map(notation)),
-            wanted,
-            "{}",
-            command.name
-        );
+        assert_eq!(sorted(command.flags.iter().map(notation)), wanted, "{}", command.name);
     }
-    assert!(
-        RUNC.iter()
-            .all(|(name, _)| COMMANDS.iter().any(|command| command.name == *name))
-    );
+    assert!(RUNC.iter().all(|(name, _)| COMMANDS.iter().any(|command| command.name == *name)));
     let wanted = "cgroup-manager= debug log-format= log-level= log= root= rootless= systemd-cgroup";
     let wanted = sorted(wanted.split(' ').map(str::to_owned));
     assert_eq!(sorted(GLOBAL.iter().map(notation)), wanted);
@@ -117,18 +102,9 @@ fn names_are_unique_and_leave_help_alone() {
         assert!(longs.windows(2).all(|pair| pair[0] != pair[1]), "{name}");
         let shorts = sorted(flags.iter().chain([&HELP]).filter_map(|flag| flag.short));
         assert!(shorts.windows(2).all(|pair| pair[0] != pair[1]), "{name}");
-        assert!(
-            flags
-                .iter()
-                .all(|flag| !flag.help.is_empty() && !flag.help.ends_with('.'))
-        );
+        assert!(flags.iter().all(|flag| !flag.help.is_empty() && !flag.help.ends_with('.')));
     }
-    let names = sorted(
-        COMMANDS
-            .iter()
-            .map(|command| command.name)
-            .chain(["h", "help"]),
-    );
+    let names = sorted(COMMANDS.iter().map(|command| command.name).chain(["h", "help"]));
     assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
 }
 
@@ -140,11 +116,7 @@ fn the_usage_of_a_command_agrees_with_its_limits() {
         assert_eq!(usize::from(command.min_args), needed, "{}", command.name);
         let any = command.args.ends_with("...");
         assert_eq!(command.max_args == ANY, any, "{}", command.name);
-        assert!(
-            any || usize::from(command.max_args) == words.len(),
-            "{}",
-            command.name
-        );
+        assert!(any || usize::from(command.max_args) == words.len(), "{}", command.name);
         let about = !command.about.is_empty() && !command.about.ends_with('.');
         assert!(about, "{}", command.name);
     }

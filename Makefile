@@ -1,0 +1,89 @@
+# `make help` lists the targets. Needs cargo; what else is missing is installed by apt where this runs as root.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PREFIX ?= /usr/local
+ARCH := $(shell uname -m)
+NEED := conformance/settings/need
+export PROA_COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+# One static binary: musl's where rustup has it, else glibc's.
+MUSL = $(shell $(NEED) --target $(ARCH)-unknown-linux-musl && echo yes)
+PROA := $(CURDIR)/target/release/proa
+CONTAINERS = RUNTIME=$(PROA) cargo test -q -p conformance --test containers --
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile | column -t -s'|'
+
+.PHONY: build
+build: ## build target/release/proa, one static binary
+	@$(NEED) cargo rustup cc gcc
+ifeq ($(MUSL),yes)
+	cargo build --release --locked -p proa --target $(ARCH)-unknown-linux-musl
+	@mkdir -p target/release
+	ln -f target/$(ARCH)-unknown-linux-musl/release/proa target/release/proa
+else
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked -p proa --target $(ARCH)-unknown-linux-gnu
+	@mkdir -p target/release
+	ln -f target/$(ARCH)-unknown-linux-gnu/release/proa target/release/proa
+endif
+
+.PHONY: demo
+demo: build ## build proa and run a container on the bundle of conformance/demo
+	@$(NEED) busybox busybox-static
+	PROA=$(PROA) conformance/demo/run
+
+.PHONY: test
+test: lint test-unit test-containers ## lint, unit tests, and real containers on the host's cgroups and on native v2 (root)
+
+.PHONY: test-unit
+test-unit: ## tests of the code itself
+	@$(NEED) ip iproute2 nsenter util-linux
+	cargo test --locked -p proa -p rootfs -p cgroup
+	conformance/settings/native-v2 cargo test --locked -p cgroup
+
+.PHONY: test-containers
+test-containers: build ## real containers, looked at from inside and outside, in both settings
+	@$(NEED) busybox busybox-static ip iproute2 ps procps
+	cargo build -q --locked -p conformance --bins
+	@echo "== on the host's cgroups"; $(CONTAINERS) </dev/null
+	@echo "== on native cgroup v2"; $(NATIVE) $(CONTAINERS) </dev/null
+test-containers: NATIVE = conformance/settings/native-v2 env
+
+.PHONY: lint
+lint: ## formatting, warnings, and the rules of the house
+	@$(NEED) cargo rustup
+	cargo fmt --all --check
+	cargo clippy -q --locked --workspace --all-targets -- -D warnings
+	conformance/settings/rules
+
+.PHONY: bench
+bench: build ## proa beside crun and runc: time, memory, system calls (more: bench/run --help)
+	PROA=$(PROA) bench/run $(BENCH)
+
+.PHONY: check-aarch64
+check-aarch64: ## compile for aarch64 and run the unit tests under qemu-user
+	@$(NEED) --target aarch64-unknown-linux-musl
+	@$(NEED) qemu-aarch64-static qemu-user-static
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld \
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUNNER="qemu-aarch64-static" \
+	cargo test --locked --target aarch64-unknown-linux-musl -p proa -p rootfs -p cgroup --lib --bins -- $(AARCH64_SKIP)
+# What qemu-user does not emulate: clone3 and the files of /proc of the emulated process.
+AARCH64_SKIP := --skip a_forked_process_has_not_executed --skip parent::net_devices --skip parent::netlink
+
+.PHONY: man
+man: build ## write the man pages to target/man
+	@mkdir -p target/man
+	$(PROA) man > target/man/proa.1
+	for c in $$($(PROA) --help | sed -n '/^COMMANDS/,/^[A-Z]* OPTIONS/s/^ *\([a-z]*\)[ ,].*/\1/p'); do \
+	  if $(PROA) man $$c > target/man/proa-$$c.1 2>/dev/null; then :; else rm -f target/man/proa-$$c.1; fi; done
+
+.PHONY: install
+install: man ## install the binary, man pages and completions below PREFIX
+	install -D -m755 $(PROA) $(DESTDIR)$(PREFIX)/bin/proa
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 && install -m644 target/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(PROA) completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/proa
+	$(PROA) completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_proa
+	$(PROA) completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/proa.fish
