@@ -79,6 +79,10 @@ impl<T> Context<T> for std::io::Result<T> {
 
 /// The errno in the words of strerror(3), in lower case as Go has it, since engines look for those.
 pub(crate) fn text(errno: Errno) -> String {
+    // musl has other words for this one.
+    if errno == Errno::LOOP {
+        return "too many levels of symbolic links".to_owned();
+    }
     let mut text = std::io::Error::from_raw_os_error(errno.raw_os_error()).to_string();
     if let Some(at) = text.find(" (os error") {
         text.truncate(at);

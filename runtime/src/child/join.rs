@@ -29,6 +29,8 @@ pub(crate) struct JoinPlan<'p> {
     pub time_offsets: Option<&'p str>,
     /// A new time namespace has to be unshared.
     pub new_time: bool,
+    /// Who made this process.
+    pub parent: i32,
     /// For the clone of the container's process.
     pub clone_flags: u64,
     pub cgroup: Option<BorrowedFd<'p>>,
@@ -52,6 +54,9 @@ fn enter(plan: &JoinPlan<'_>, channel: &Channel) -> Result<bool> {
     if plan.new_user {
         property("linux.namespaces: new user namespace", sys::unshare(libc::CLONE_NEWUSER))?;
     }
+    // The shared descriptors include the parent's end of the channel, so that its end would not be noticed here. After
+    // the user namespace, since a change of rights undoes it.
+    property("watch the parent", sys::end_with_parent(plan.parent))?;
     if plan.ask_about_ids {
         property("linux.uidMappings: ask for the id maps", channel.signal(Signal::MapIds))?;
         if !channel.expect(Signal::Mapped) {

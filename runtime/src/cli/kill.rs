@@ -1,6 +1,6 @@
 //! `proa kill`.
 
-use super::App;
+use super::{App, with_record};
 use crate::error::{Error, Result};
 use crate::state::{Status, view};
 
@@ -17,13 +17,8 @@ const REAL_TIME: (i32, i32) = (34, 64);
 pub(super) fn command(app: &App<'_>) -> Result<()> {
     let word = app.parsed.args.get(1).copied().filter(|word| !word.is_empty()).unwrap_or("SIGTERM");
     let signal = parse(word).ok_or_else(|| Error::Usage(format!("unknown signal {word:?}")))?;
-    let ids = super::delete::matching(app, 1)?;
-    ids.iter().try_for_each(|id| kill(app, id, signal))
-}
-
-fn kill(app: &App<'_>, id: &str, signal: i32) -> Result<()> {
     let all = app.flag("all");
-    super::delete::with_container(app, id, |_, dir, record| {
+    with_record(app, |_, dir, record| {
         let (status, init) = view(dir, record)?;
         let cgroup = record.cgroup.open()?;
         let Some(init) = init.filter(|_| status != Status::Stopped) else {

@@ -87,6 +87,7 @@ pub(crate) fn make(request: &Request<'_>, channel: &Channel, theirs: &Channel) -
         new_user,
         time_offsets: namespaces.time_offsets.as_deref(),
         new_time,
+        parent: rustix::process::getpid().as_raw_nonzero().get(),
         clone_flags: (new & !libc::CLONE_NEWUSER & !libc::CLONE_NEWTIME) as u64,
         cgroup: request.cgroup,
     };

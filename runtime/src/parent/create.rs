@@ -12,7 +12,8 @@ use crate::state::{self, ProcessStat, Record, SocketName, StateDir, StateRoot};
 use crate::sync::{Channel, Failure, Message, Signal};
 use crate::sys;
 use rootfs::Sources;
-use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::borrow::Cow;
 
 /// What create needs beside the plan.
@@ -129,7 +130,11 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     write_record(plan, undo, &boot_id, &created, &place, Some(init))?;
     let served = prepare(plan, &cgroup, pid, in_cgroup, join_cgroup, &ours)
         .and_then(|()| serve(plan, pid, &ours, hooks_began))
-        .map_err(|error| prefer_the_childs_word(error, &ours));
+        .map_err(|error| prefer_the_childs_word(error, &ours))
+        .map_err(|error| match (error, &undo.init) {
+            (Error::ChildDied(words), Some(init)) => Error::ChildDied(words + &how_it_died(init)),
+            (error, _) => error,
+        });
     let console = served?;
     finish(plan, pid, undo)?;
     if !undo.resctrl.is_empty() {
@@ -208,6 +213,17 @@ fn prefer_the_childs_word(error: Error, channel: &Channel) -> Error {
     match gone.then(|| channel.receive()) {
         Some(Ok(Message::Failure(failure))) => Error::Step(failure),
         _ => error,
+    }
+}
+
+/// Looked at, not reaped: what is acquired is undone elsewhere.
+fn how_it_died(init: &OwnedFd) -> String {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    let status = waitid(WaitId::PidFd(init.as_fd()), options).ok().flatten();
+    match status.and_then(|status| status.terminating_signal()) {
+        Some(libc::SIGKILL) => ": it was killed by signal 9, for want of memory perhaps".to_owned(),
+        Some(signal) => format!(": it was killed by signal {signal}"),
+        None => String::new(),
     }
 }
 

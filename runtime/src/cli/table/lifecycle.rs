@@ -117,10 +117,7 @@ pub(super) const KILL: Command = Command {
     about: "send a signal to a container's init process",
     details: "The signal is a number or a name, with or without SIG, in any case; without it \
               SIGTERM is sent.",
-    flags: &[
-        Flag::switch("all", "send it to every process of the container").short(b'a'),
-        Flag::switch("regex", "the id is a regular expression: all containers that match").short(b'r'),
-    ],
+    flags: &[Flag::switch("all", "send it to every process of the container").short(b'a')],
     max_args: 2,
     ..Command::ON_CONTAINER
 };
@@ -131,10 +128,7 @@ pub(super) const DELETE: Command = Command {
     about: "delete containers and all that belongs to them",
     details: "A container must have stopped, or never been started, unless --force is given. To \
               delete with --force what does not exist is no error.",
-    flags: &[
-        Flag::switch("force", "kill the container first if it is running").short(b'f'),
-        Flag::switch("regex", "the id is a regular expression: all containers that match").short(b'r'),
-    ],
+    flags: &[Flag::switch("force", "kill the container first if it is running").short(b'f')],
     max_args: ANY,
     ..Command::ON_CONTAINER
 };

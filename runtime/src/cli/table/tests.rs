@@ -54,8 +54,6 @@ const RUNC: &[(&str, &str)] = &[
     // crun's on top.
     ("create", "f:config= !no-subreaper"),
     ("run", "f:config="),
-    ("kill", "r:regex"),
-    ("delete", "r:regex"),
     // Our own commands.
     (
         "plan",
