@@ -25,7 +25,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// A system call failed.
-    #[error("{operation} {path}: {source}")]
+    #[error("{operation} {path}: {}", words(source))]
     Sys {
         /// The operation, such as `mkdir` or `write "1" to`.
         operation: String,
@@ -117,6 +117,16 @@ pub enum Error {
         /// The name.
         name: String,
     },
+}
+
+/// strerror(3) as Go prints it, in lower case and without the number.
+fn words(error: &io::Error) -> String {
+    let mut text = error.to_string();
+    text.truncate(text.find(" (os error").unwrap_or(text.len()));
+    if text.get(1..2).is_some_and(|second| second.chars().all(char::is_lowercase)) {
+        text[..1].make_ascii_lowercase();
+    }
+    text
 }
 
 impl Error {

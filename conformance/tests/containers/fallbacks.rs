@@ -112,7 +112,6 @@ fn without_openat2(t: &Test<'_>) -> Done {
 }
 
 fn without_the_new_mount_calls(t: &Test<'_>) -> Done {
-    t.peer_differs(Kind::Crun, "does without some of them only")?;
     same_without(t, "open_tree,fsopen,fsconfig,fsmount,fspick,move_mount,mount_setattr");
     Ok(())
 }
@@ -140,7 +139,6 @@ fn without_execveat(t: &Test<'_>) -> Done {
 }
 
 fn without_memfd(t: &Test<'_>) -> Done {
-    t.peer_differs(Kind::Crun, "cannot do without")?;
     same_without(t, "memfd_create");
     Ok(())
 }

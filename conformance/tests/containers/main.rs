@@ -16,11 +16,13 @@ mod errors;
 mod exec;
 mod fallbacks;
 mod fds;
+mod hook_failures;
 mod hooks;
 mod ids;
 mod lifecycle;
 mod misc;
 mod mount_options;
+mod mount_targets;
 mod mounts;
 mod namespaces;
 mod net_devices;
@@ -29,6 +31,7 @@ mod paths;
 mod privileges;
 mod process;
 mod root;
+mod scheduling;
 mod state_faults;
 mod terminal;
 mod unsupported;
@@ -73,6 +76,7 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("fds", fds::CASES),
     ("terminal", terminal::CASES),
     ("mounts", mounts::CASES),
+    ("mount_targets", mount_targets::CASES),
     ("mount_options", mount_options::CASES),
     ("root", root::CASES),
     ("devices", devices::CASES),
@@ -80,8 +84,10 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("namespaces", namespaces::CASES),
     ("ids", ids::CASES),
     ("hooks", hooks::CASES),
+    ("hook_failures", hook_failures::CASES),
     ("cgroups", cgroups::CASES),
     ("misc", misc::CASES),
+    ("scheduling", scheduling::CASES),
     ("net_devices", net_devices::CASES),
     ("unsupported", unsupported::CASES),
     ("state_faults", state_faults::CASES),

@@ -227,8 +227,6 @@ fn path_that_is_not_there(t: &Test<'_>) -> Done {
 }
 
 fn path_must_be_absolute(t: &Test<'_>) -> Done {
-    t.peer_differs(Kind::Crun, "takes it from where it is run")?;
-    t.peer_differs(Kind::Runc, "takes it from the bundle")?;
     let mut bundle = plain(t);
     fs::copy("/dev/null", bundle.path.join("net")).ok();
     bundle.namespace("network", Some(Path::new("net")));
@@ -238,7 +236,6 @@ fn path_must_be_absolute(t: &Test<'_>) -> Done {
 }
 
 fn kind_listed_twice(t: &Test<'_>) -> Done {
-    t.peer_differs(Kind::Crun, "makes one of them")?;
     let mut bundle = plain(t);
     bundle.push("/linux/namespaces", json!({"type": "uts"}));
     let output = t.refuses(&bundle);
@@ -259,7 +256,6 @@ fn kind_that_is_unknown(t: &Test<'_>) -> Done {
 fn without_a_mount_namespace(t: &Test<'_>) -> Done {
     // Nothing could be mounted that would not be on the host.
     t.peer_differs(Kind::Crun, "mounts in the host's namespace")?;
-    t.peer_differs(Kind::Runc, "mounts in the host's namespace")?;
     let mut bundle = plain(t);
     bundle.without_namespace("mount");
     let output = t.refuses(&bundle);
@@ -288,7 +284,6 @@ fn two_containers_in_one_network(t: &Test<'_>) -> Done {
 }
 
 fn joined_mount_namespace(t: &Test<'_>) -> Done {
-    t.peer_differs(Kind::Crun, "does not find its own files there")?;
     let holder = Holder::new(&["--mount"]);
     let mut bundle = plain(t);
     bundle.namespace("mount", Some(&holder.path("mnt"))).set("mounts", json!([]));

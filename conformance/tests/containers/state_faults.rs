@@ -106,8 +106,6 @@ fn start_killed_at_any_moment(t: &Test<'_>) -> Done {
 }
 
 fn delete_killed_at_any_moment(t: &Test<'_>) -> Done {
-    t.peer_differs(Kind::Runc, "may leave the cgroup")?;
-    t.peer_differs(Kind::Crun, "may leave the cgroup")?;
     let bundle = t.sleeping_bundle();
     for step in 0..12 {
         let c = t.start(&bundle);
@@ -257,7 +255,6 @@ fn spoil(dir: &Path, content: &str) {
 
 fn broken_state_file(t: &Test<'_>) -> Done {
     t.peer_differs(Kind::Runc, "cannot delete it any more")?;
-    t.peer_differs(Kind::Crun, "cannot delete it any more")?;
     for content in ["", "{", "{\"id\": 5}", "\0\0\0\0"] {
         let (other, c) = (t.create(&t.sleeping_bundle()), t.create(&t.sleeping_bundle()));
         spoil(&t.runtime.root.join(&c.id), content);
@@ -311,7 +308,6 @@ fn two_creations_of_one_id(t: &Test<'_>) -> Done {
 }
 
 fn two_starts_at_once(t: &Test<'_>) -> Done {
-    t.peer_differs(Kind::Crun, "lets more than one succeed")?;
     let bundle = t.sleeping_bundle();
     for _ in 0..4 {
         let c = t.create(&bundle);

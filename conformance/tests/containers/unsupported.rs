@@ -108,9 +108,11 @@ fn empty_values_ask_for_nothing(t: &Test<'_>) -> Done {
 fn options_of_exec(t: &Test<'_>) -> Done {
     t.proa_only("not built yet")?;
     let c = t.sleeper();
-    for (option, value) in [("--apparmor", "some-profile"), ("--process-label", "system_u:system_r:container_t:s0")] {
+    for (option, value, word) in
+        [("--apparmor", "some-profile", "apparmor"), ("--process-label", "system_u:system_r:container_t:s0", "Label")]
+    {
         let output = c.exec_with(&[option, value], &["true"]).output().fails();
-        t.proa_says(&output, option.trim_start_matches('-'));
+        t.proa_says(&output, word);
     }
     Ok(())
 }

@@ -158,6 +158,11 @@ pub(super) fn enter_safely(parsed: &Parsed<'_>, args: &[&std::ffi::CStr]) -> Res
         "create" | "run" => Inherited::new(parsed)?.count,
         _ => return Ok(()),
     };
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::Usage(
+            "running containers without root privileges is not supported by this version of proa".into(),
+        ));
+    }
     for number in 3..3 + keep {
         if !sys::is_open(number as i32) {
             return Err(bad("--preserve-fds", format_args!("descriptor {number} is not open")));

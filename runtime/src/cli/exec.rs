@@ -3,7 +3,7 @@
 use super::create::{pid_file, preserve_fds, write_pid_file};
 use super::{App, with_record};
 use crate::config::{self, spec};
-use crate::error::{Context, Error, Result, bad};
+use crate::error::{Context, Error, Result, bad, unsupported};
 use crate::parent::attach::{Foreground, Signals, Terminal};
 use crate::parent::{exec, sockets};
 use crate::plan::{Host, Namespaces, Process, ProcessOptions};
@@ -21,6 +21,11 @@ pub(super) fn command(app: &App<'_>) -> Result<i32> {
             Status::Creating => return Err(refuse("a still", "creating")),
             Status::Paused if !app.flag("ignore-paused") => return Err(refuse("a", "paused")),
             _ => {}
+        }
+        for label in ["apparmor", "process-label"] {
+            if app.value(label).is_some() {
+                return Err(unsupported(format_args!("--{label}")));
+            }
         }
         let init = init.ok_or_else(|| Error::NotRunning(dir.id.clone()))?;
         let config = dir.read_config()?;
@@ -92,8 +97,6 @@ fn from_flags<'a>(app: &App<'a>, spec: &'a spec::Spec<'_>) -> Result<spec::Proce
     if app.flag("no-new-privs") {
         process.no_new_privileges = Some(true);
     }
-    process.apparmor_profile = app.value("apparmor").map(own);
-    process.selinux_label = app.value("process-label").map(own);
     Ok(process)
 }
 

@@ -129,7 +129,7 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     log::debug!("container {}: init is process {pid}, started at tick {}", plan.id, init.start_time);
     write_record(plan, undo, &boot_id, &created, &place, Some(init))?;
     let served = prepare(plan, &cgroup, pid, in_cgroup, join_cgroup, &ours)
-        .and_then(|()| serve(plan, pid, &ours, hooks_began))
+        .and_then(|()| serve(plan, pid, &ours, undo, hooks_began))
         .map_err(|error| prefer_the_childs_word(error, &ours))
         .map_err(|error| match (error, &undo.init) {
             (Error::ChildDied(words), Some(init)) => Error::ChildDied(words + &how_it_died(init)),
@@ -166,7 +166,13 @@ fn prepare(
 }
 
 /// Answers the child until it is ready.
-fn serve(plan: &Plan, pid: i32, channel: &Channel, hooks_began: &mut bool) -> Result<Option<OwnedFd>> {
+fn serve(
+    plan: &Plan,
+    pid: i32,
+    channel: &Channel,
+    undo: &mut Undo<'_>,
+    hooks_began: &mut bool,
+) -> Result<Option<OwnedFd>> {
     let answer = |signal| channel.signal(signal).context(|| "answer the container's init".to_owned());
     let mut console = None;
     loop {
@@ -177,7 +183,7 @@ fn serve(plan: &Plan, pid: i32, channel: &Channel, hooks_began: &mut bool) -> Re
             }
             Message::Signal(Signal::Mounted) => {
                 if !plan.net_devices.is_empty() {
-                    net_devices::move_all(&plan.net_devices, pid)?;
+                    undo.net_devices = Some(net_devices::move_all(&plan.net_devices, pid)?);
                 }
                 *hooks_began = true;
                 let document = document(plan);

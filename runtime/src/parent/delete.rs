@@ -20,7 +20,11 @@ pub(crate) fn delete(root: &StateRoot, dir: &StateDir, force: bool) -> Result<()
         return if force { root.remove(dir) } else { Err(Error::NoContainer(dir.id.clone())) };
     };
     let record = match dir.parse(&text) {
-        Err(_) if force && text.is_empty() => return root.remove(dir),
+        // Nothing can be known of it but that somebody wants to be rid of it.
+        Err(error) if force => {
+            log::warn!("{error}: its processes and cgroup, if there are any, are left");
+            return root.remove(dir);
+        }
         record => record?,
     };
     let (status, init) = view(dir, &record)?;

@@ -20,27 +20,35 @@ use std::net::IpAddr;
 
 /// Moves the devices into the network namespace of the process `pid`, a child not yet waited for; each is up there
 /// under its new name in the end. If one cannot be moved, those before it are back where they were.
-pub(crate) fn move_all(devices: &[NetDevice], pid: i32) -> Result<()> {
-    if devices.is_empty() {
-        return Ok(());
-    }
-    let mut sides = Sides::open(pid)?;
-    let mut taken = Vec::new();
+pub(crate) fn move_all(devices: &[NetDevice], pid: i32) -> Result<Moved> {
+    let mut moved = Moved { sides: Sides::open(pid)?, taken: Vec::new() };
     for device in devices {
-        if let Err(error) = sides.bring_in(device, &mut taken) {
-            // A new namespace ends with the container's init and takes virtual devices with it, while physical ones
-            // fall back to the first namespace of the machine under the name they had inside; a namespace that was
-            // joined keeps them all. None of this is what whoever asked for a container that never came to be wants,
-            // so they go back, as far as that works: the first error is the one to tell.
-            for device in taken.iter().rev() {
-                if let Err(error) = sides.take_back(device) {
-                    log::warn!("{error}: it stays in the container's network namespace");
-                }
-            }
+        if let Err(error) = moved.sides.bring_in(device, &mut moved.taken) {
+            moved.put_back();
             return Err(error);
         }
     }
-    Ok(())
+    Ok(moved)
+}
+
+/// Devices that were moved for a container which is not there yet.
+pub(crate) struct Moved {
+    sides: Sides,
+    taken: Vec<Taken>,
+}
+
+impl Moved {
+    /// A new namespace ends with the container's init and takes virtual devices with it, while physical ones fall back
+    /// to the first namespace of the machine under the name they had inside; a namespace that was joined keeps them
+    /// all. None of this is what whoever asked for a container that never came to be wants, so they go back, as far as
+    /// that works: the error that led here is the one to tell.
+    pub(crate) fn put_back(&mut self) {
+        for device in self.taken.drain(..).rev() {
+            if let Err(error) = self.sides.take_back(&device) {
+                log::warn!("{error}: it stays in the container's network namespace");
+            }
+        }
+    }
 }
 
 /// The two network namespaces, and a socket that speaks for each.
@@ -54,8 +62,8 @@ struct Sides {
 }
 
 /// A device that was about to move, or has moved.
-struct Taken<'a> {
-    device: &'a NetDevice,
+struct Taken {
+    device: NetDevice,
     was: Link,
     addresses: Vec<Address>,
     /// Its number in the container, once that is known.
@@ -76,7 +84,7 @@ impl Sides {
         Ok(Sides { host: Socket::open().context(what)?, host_ns, inside_ns, inside, temporary })
     }
 
-    fn bring_in<'a>(&mut self, device: &'a NetDevice, taken: &mut Vec<Taken<'a>>) -> Result<()> {
+    fn bring_in(&mut self, device: &NetDevice, taken: &mut Vec<Taken>) -> Result<()> {
         let property = format!("linux.netDevices {:?}", device.host);
         let what = |step: &str| format!("{property}: {step}");
         let was = self.check(device, &property)?;
@@ -89,7 +97,7 @@ impl Sides {
             return Err(bad(&property, format_args!("the container already has a network device named {name:?}")));
         }
         let index = was.index;
-        taken.push(Taken { device, was, addresses, inside: None });
+        taken.push(Taken { device: device.clone(), was, addresses, inside: None });
         let to = format!("move it to the container as {:?}", device.name);
         send_to(&mut self.host, index, self.inside_ns.as_fd(), name).context(|| what(&to))?;
         // The number is another one if that was in use inside.
@@ -118,7 +126,7 @@ impl Sides {
         }
     }
 
-    fn take_back(&mut self, taken: &Taken<'_>) -> Result<()> {
+    fn take_back(&mut self, taken: &Taken) -> Result<()> {
         let host = &*taken.device.host;
         let property = format!("linux.netDevices {:?}", taken.device.host);
         let what = || format!("{property}: move it back");
@@ -137,7 +145,7 @@ impl Sides {
 
     /// Its number in the container. A move can fail after the device has changed sides, on its new name: it is there
     /// under one of three then, where in a joined namespace somebody else's may be.
-    fn locate(&mut self, taken: &Taken<'_>) -> io::Result<u32> {
+    fn locate(&mut self, taken: &Taken) -> io::Result<u32> {
         if let Some(index) = taken.inside {
             return Ok(index);
         }

@@ -1,5 +1,6 @@
 //! Takes back what create acquired, last in first out, unless the container came to be.
 
+use super::net_devices::Moved;
 use crate::state::{StateDir, StateRoot};
 use crate::sys;
 use rustix::fd::{AsFd, OwnedFd};
@@ -12,11 +13,12 @@ pub(crate) struct Undo<'a> {
     pub cgroup: Option<cgroup::Place>,
     pub init: Option<OwnedFd>,
     pub resctrl: Vec<String>,
+    pub net_devices: Option<Moved>,
 }
 
 impl<'a> Undo<'a> {
     pub(crate) fn new(root: &'a StateRoot, dir: StateDir) -> Undo<'a> {
-        Undo { root, dir: Some(dir), cgroup: None, init: None, resctrl: Vec::new() }
+        Undo { root, dir: Some(dir), cgroup: None, init: None, resctrl: Vec::new(), net_devices: None }
     }
 
     pub(crate) fn root(&self) -> &StateRoot {
@@ -27,12 +29,17 @@ impl<'a> Undo<'a> {
     pub(crate) fn disarm(mut self) -> (Option<StateDir>, Option<OwnedFd>) {
         self.cgroup = None;
         self.resctrl.clear();
+        self.net_devices = None;
         (self.dir.take(), self.init.take())
     }
 }
 
 impl Drop for Undo<'_> {
     fn drop(&mut self) {
+        // While their namespace is there.
+        if let Some(mut moved) = self.net_devices.take() {
+            moved.put_back();
+        }
         if let Some(pidfd) = self.init.take() {
             end(&pidfd);
         }

@@ -7,7 +7,7 @@ use rootfs::plan::CText;
 use serde::Serialize;
 
 /// A network device of the host that moves into the container.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct NetDevice {
     pub host: CText,
     /// Its name there; one that ends in `%d` is numbered by the kernel.

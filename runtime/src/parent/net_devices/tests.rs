@@ -92,7 +92,7 @@ impl Container {
         let devices: Vec<_> = devices.iter().map(device).collect();
         let here = || std::fs::read_link("/proc/thread-self/ns/net").unwrap();
         let before = here();
-        let done = move_all(&devices, self.0.id() as i32).map_err(|error| error.to_string());
+        let done = move_all(&devices, self.0.id() as i32).map(drop).map_err(|error| error.to_string());
         assert_eq!(here(), before, "this thread is back");
         done
     }
@@ -242,7 +242,7 @@ fn a_device_that_cannot_move() {
     assert_eq!(refused("eth0", "lo"), text);
     assert_eq!(container.names(), ["lo"]);
     let own = [NetDevice { host: CText::new("eth0").unwrap(), name: CText::new("eth0").unwrap() }];
-    let error = move_all(&own, rustix::thread::gettid().as_raw_nonzero().get()).unwrap_err();
+    let error = move_all(&own, rustix::thread::gettid().as_raw_nonzero().get()).map(drop).unwrap_err();
     assert_eq!(error.to_string(), "linux.netDevices: the container is in the host's network namespace");
 }
 
@@ -280,6 +280,6 @@ fn a_device_that_moved_without_its_name_is_found() {
     assert_eq!(container.names(), ["eth0", "lo", "net1"], "half of it was done");
     let text = |name| CText::new(name).unwrap();
     let device = NetDevice { host: text("eth0"), name: text("net1") };
-    sides.take_back(&Taken { device: &device, was, addresses: Vec::new(), inside: None }).unwrap();
+    sides.take_back(&Taken { device: device.clone(), was, addresses: Vec::new(), inside: None }).unwrap();
     assert_eq!(container.names(), ["lo", "net1"]);
 }
