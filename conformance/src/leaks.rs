@@ -65,8 +65,11 @@ impl Scope {
             lines(&format!("/sys/fs/cgroup/{subtree}cgroup.subtree_control"), |_| true)
                 .map(|on| format!("controllers on {on}")),
         );
-        for dir in ["/run", "/dev", "/run/runc", "/run/crun", "/run/proa"] {
-            things.extend(entries(Path::new(dir)).map(|path| format!("file {}", path.display())));
+        things.extend(entries(Path::new("/dev")).map(|path| format!("file {}", path.display())));
+        // Others may use the runtimes' usual places at the same time.
+        for dir in ["/run", "/run/runc", "/run/crun", "/run/proa"] {
+            let ours = entries(Path::new(dir)).filter(|path| path.to_string_lossy().contains(&self.tag));
+            things.extend(ours.map(|path| format!("file {}", path.display())));
         }
         Snapshot { things }
     }

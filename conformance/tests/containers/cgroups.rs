@@ -28,6 +28,7 @@ crate::cases! {
     "R-38" => cgroup_that_was_there_before,
     "" => without_cgroups,
     "" => manager_that_is_unknown,
+    "" => systemd_that_is_not_there,
     "" => every_hierarchy_of_version_1,
 }
 
@@ -237,6 +238,16 @@ fn manager_that_is_unknown(t: &Test<'_>) -> Done {
     t.run_call(&bundle, &t.id()).global("--cgroup-manager=cgroupfs").output().ok();
     let output = t.run_call(&bundle, &t.id()).global("--cgroup-manager=nosuch").output().fails();
     t.assert_clean_failure(&output);
+    Ok(())
+}
+
+fn systemd_that_is_not_there(t: &Test<'_>) -> Done {
+    t.needs(!Path::new("/run/systemd/system").exists(), "a machine without systemd")?;
+    let mut bundle = t.bundle();
+    bundle.linux("cgroupsPath", json!(format!("system.slice:{}:{}", t.tag(), t.id())));
+    let output = t.create_call(&bundle, &t.id()).global("--systemd-cgroup").output().fails();
+    t.assert_clean_failure(&output);
+    t.proa_says(&output, "systemd");
     Ok(())
 }
 

@@ -19,6 +19,7 @@ crate::cases! {
     "" => log_to_a_file_is_appended,
     "" => log_format_must_be_known,
     "" => debug_logs_more,
+    "" => rootless_takes_three_words,
     "" => default_root_is_refused_as_slash,
     "" => console_flags_are_checked,
     "" => spec_writes_a_config_once,
@@ -171,6 +172,16 @@ fn debug_logs_more(t: &Test<'_>) -> Done {
     Ok(())
 }
 
+fn rootless_takes_three_words(t: &Test<'_>) -> Done {
+    for word in ["true", "false", "auto"] {
+        t.run_call(&t.bundle(), &t.id()).global("--rootless").global(word).output().ok();
+    }
+    if !t.is(Kind::Crun) {
+        t.run_call(&t.bundle(), &t.id()).global("--rootless").global("perhaps").output().fails();
+    }
+    Ok(())
+}
+
 fn default_root_is_refused_as_slash(t: &Test<'_>) -> Done {
     t.peer_differs(Kind::Crun, "takes / for its state")?;
     t.call(&["--root", "/", "list"]).default_root().output().fails().says("root");
@@ -182,6 +193,8 @@ fn console_flags_are_checked(t: &Test<'_>) -> Done {
     bundle.process("terminal", json!(true));
     // A terminal and nobody to hand it to.
     t.refuses(&bundle);
+    let output = t.run_call(&bundle, &t.id()).options(&["--detach"]).output().fails();
+    t.assert_clean_failure(&output);
     if !t.is(Kind::Crun) {
         bundle.process("terminal", json!(false));
         let id = t.id();

@@ -12,7 +12,6 @@ crate::cases! {
     "" => without_the_new_mount_calls,
     "" => without_mount_setattr,
     "" => without_close_range,
-    "" => without_pidfds,
     "" => without_execveat,
     "" => without_memfd,
     "" => without_any_of_them,
@@ -37,7 +36,7 @@ fn telling(t: &Test<'_>) -> Bundle {
     bundle.sh(
         "sed -E 's/^[0-9]+ [0-9]+ [0-9]+:[0-9]+ //; s/(shared|master):[0-9]+/\\1/; s/ - ([^ ]+ [^ ]+) r[ow]/ - \\1/; s#/bundle[0-9]+/#/B/#; s#/[0-9]+/B/#/N/B/#; \
          s#/cf[0-9]+-[0-9]+-[0-9]+#/ID#' /proc/self/mountinfo; \
-         grep -E '^(Uid|Gid|Groups|Cap|NoNew|Umask|Sig)' /proc/self/status; cat /proc/self/limits; cat /proc/self/timens_offsets; \
+         grep -E '^(Uid|Gid|Groups|Cap|NoNew|Umask|Sig(Blk|Ign|Cgt))' /proc/self/status; cat /proc/self/limits; cat /proc/self/timens_offsets; \
          hostname; pwd; env; cat /proc/sys/net/ipv4/ip_forward; ls -l /dev; ls /proc/self/fd | wc -l; cat /proc/1/oom_score_adj; \
          cd /dev; stat -c '%n %F %a %u:%g %t:%T' * | sort; cat /proc/kcore; ls /sys/firmware; touch /x 2>&1; touch /bound/x 2>&1; id",
     );
@@ -126,12 +125,6 @@ fn without_close_range(t: &Test<'_>) -> Done {
     Ok(())
 }
 
-fn without_pidfds(t: &Test<'_>) -> Done {
-    t.peer_differs(Kind::Crun, "knows only that they may be missing")?;
-    same_without(t, "pidfd_open,pidfd_send_signal,pidfd_getfd");
-    Ok(())
-}
-
 fn without_execveat(t: &Test<'_>) -> Done {
     t.peer_differs(Kind::Crun, "knows only that it may be missing")?;
     same_without(t, "execveat");
@@ -147,7 +140,7 @@ fn without_any_of_them(t: &Test<'_>) -> Done {
     t.peer_differs(Kind::Runc, "its C library makes no threads where it is not permitted")?;
     t.peer_differs(Kind::Crun, "does without some of them only")?;
     let calls = "clone3,openat2,open_tree,fsopen,fsconfig,fsmount,fspick,move_mount,mount_setattr,close_range,\
-        pidfd_open,pidfd_send_signal,pidfd_getfd,execveat,faccessat2,statx";
+        execveat,statx";
     same_without(t, calls);
     Ok(())
 }

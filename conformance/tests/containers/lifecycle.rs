@@ -24,6 +24,7 @@ crate::cases! {
     "" => run_deletes_the_container_at_the_end,
     "" => run_keep_leaves_the_stopped_container,
     "" => run_detached_returns_while_it_runs,
+    "" => run_without_being_a_subreaper,
     "" => run_relays_signals,
     "" => run_waits_without_being_asked_by_orphans,
     "" => pid_file_is_the_plain_pid,
@@ -140,6 +141,12 @@ fn run_detached_returns_while_it_runs(t: &Test<'_>) -> Done {
     c.kill("KILL");
     assert_eq!(c.wait(), 128 + 9);
     c.delete();
+    Ok(())
+}
+
+fn run_without_being_a_subreaper(t: &Test<'_>) -> Done {
+    let output = t.run_call(&t.sh_bundle("echo fine; exit 4"), &t.id()).options(&["--no-subreaper"]).output();
+    assert_eq!((output.code(), output.stdout().as_str()), (4, "fine\n"));
     Ok(())
 }
 

@@ -96,8 +96,9 @@ fn start_killed_at_any_moment(t: &Test<'_>) -> Done {
         kill_after(t, running, Duration::from_micros(step * 200));
         let status = c.status();
         assert!(["created", "running", "stopped"].contains(&status.as_str()), "{status}");
+        // The order may have been on its way when its giver was killed.
         if status == "created" && t.is_proa() {
-            c.start();
+            c.call("start").output();
             c.assert_status("running");
         }
         remove(t, &c.id);
@@ -244,10 +245,11 @@ fn reboot_ends_every_container(t: &Test<'_>) -> Done {
     Ok(())
 }
 
-/// Overwrites every plain file in a container's state directory.
+/// Overwrites what a runtime keeps of a container, under whatever name.
 fn spoil(dir: &Path, content: &str) {
     for entry in fs::read_dir(dir).expect("no state directory").filter_map(Result::ok) {
-        if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+        let name = entry.file_name();
+        if entry.file_type().is_ok_and(|kind| kind.is_file()) && name != "config.json" {
             fs::write(entry.path(), content).expect("cannot write");
         }
     }
@@ -308,12 +310,13 @@ fn two_creations_of_one_id(t: &Test<'_>) -> Done {
 }
 
 fn two_starts_at_once(t: &Test<'_>) -> Done {
+    t.peer_differs(Kind::Runc, "one may wait for ever")?;
     let bundle = t.sleeping_bundle();
     for _ in 0..4 {
         let c = t.create(&bundle);
         let calls = (0..3).map(|_| c.call("start")).collect();
         let succeeded = at_once(t, calls);
-        assert!(succeeded == 1 || t.is(Kind::Runc) && succeeded > 0, "{succeeded} starts succeeded");
+        assert_eq!(succeeded, 1, "starts that succeeded");
         c.assert_status("running");
         remove(t, &c.id);
     }

@@ -109,7 +109,7 @@ fn options_of_exec(t: &Test<'_>) -> Done {
     t.proa_only("not built yet")?;
     let c = t.sleeper();
     for (option, value, word) in
-        [("--apparmor", "some-profile", "apparmor"), ("--process-label", "system_u:system_r:container_t:s0", "Label")]
+        [("--apparmor", "some-profile", "apparmor"), ("--process-label", "system_u:system_r:container_t:s0", "label")]
     {
         let output = c.exec_with(&[option, value], &["true"]).output().fails();
         t.proa_says(&output, word);

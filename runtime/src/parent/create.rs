@@ -152,11 +152,12 @@ fn prepare(
     join_cgroup: bool,
     channel: &Channel,
 ) -> Result<()> {
+    // Before the join: cgroup v1 takes device rules one by one, and the first denies everything.
+    cgroup.apply(&plan.resources)?;
     cgroup.join(pid, in_cgroup)?;
     if join_cgroup {
         channel.signal(Signal::Joined).context(|| "answer the container's init".to_owned())?;
     }
-    cgroup.apply(&plan.resources)?;
     let Some(process) = &plan.process else { return Ok(()) };
     if let Some(score) = process.oom_score_adj {
         let path = format!("/proc/{pid}/oom_score_adj");

@@ -20,10 +20,9 @@ pub(crate) fn delete(root: &StateRoot, dir: &StateDir, force: bool) -> Result<()
         return if force { root.remove(dir) } else { Err(Error::NoContainer(dir.id.clone())) };
     };
     let record = match dir.parse(&text) {
-        // Nothing can be known of it but that somebody wants to be rid of it.
         Err(error) if force => {
-            log::warn!("{error}: its processes and cgroup, if there are any, are left");
-            return root.remove(dir);
+            log::warn!("{error}");
+            return salvage(root, dir);
         }
         record => record?,
     };
@@ -71,6 +70,24 @@ pub(crate) fn destroy(root: &StateRoot, dir: &StateDir, record: &Record<'_>) -> 
         hooks::run_all("poststop", &list.unwrap_or_default(), &start::document(record), "stopped", 0);
     }
     Ok(())
+}
+
+/// Without a record: config.json still says where the cgroup is, and who is in it.
+fn salvage(root: &StateRoot, dir: &StateDir) -> Result<()> {
+    let config = dir.read_config().unwrap_or_default();
+    match config::parse_spec(&config) {
+        Ok(spec) => {
+            let path =
+                spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref()).filter(|path| !path.is_empty());
+            let place = cgroup::Host::detect()?.place(path, &dir.id)?;
+            if let Some(cgroup) = place.open()? {
+                cgroup.kill()?;
+            }
+            place.remove()?;
+        }
+        Err(error) => log::warn!("{error}: processes and a cgroup may be left"),
+    }
+    root.remove(dir)
 }
 
 fn end_companions(record: &Record<'_>) -> Result<()> {

@@ -74,7 +74,7 @@ impl Plan {
         let mut warnings = Vec::new();
         let namespaces = Namespaces::new(spec, host)?;
         let linux = spec.linux.as_ref();
-        let cgroups_path = linux.and_then(|linux| linux.cgroups_path.as_deref());
+        let cgroups_path = linux.and_then(|linux| linux.cgroups_path.as_deref()).filter(|path| !path.is_empty());
         let place = if options.cgroup_disabled {
             cgroup::Place::disabled()
         } else {
