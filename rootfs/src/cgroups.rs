@@ -15,9 +15,13 @@ impl Root<'_> {
             item.at("create mount point", self.dir.resolve_or_create(&mount.destination, Missing::Directory))?;
         let attr = mount.attr.unwrap_or_default();
         match cgroups {
-            CgroupMount::Unified { fallback } => {
-                let filesystem =
-                    Filesystem { kind: text("cgroup2"), source: Some(text("cgroup")), ..Filesystem::default() };
+            CgroupMount::Unified { parameters, fallback } => {
+                let filesystem = Filesystem {
+                    kind: text("cgroup2"),
+                    source: Some(text("cgroup")),
+                    parameters: parameters.clone(),
+                    legacy_flags: 0,
+                };
                 let again = || self.dir.resolve(&mount.destination);
                 match self.api.mount(&filesystem, attr.set, None, target.as_fd(), again) {
                     Err(Errno::PERM | Errno::BUSY) if fallback.is_some() => {

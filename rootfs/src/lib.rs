@@ -48,6 +48,11 @@ impl<'p> Root<'p> {
         if plan.enter != Enter::Chroot && !shared {
             Item::Root.at("make the mount namespace a slave of the host's", api.propagate_root(first))?;
         }
+        if plan.enter == Enter::Chroot && !plan.own_mounts {
+            // The mount namespace is the host's: nothing is mounted in it.
+            let fd = Item::Root.at("open", resolve::open_host(&plan.path))?;
+            return Ok(Root { plan, api, dir: Dir::new(fd), dev: None, read_only_later: Vec::new(), procfs: None });
+        }
         let tree = match sources.root.take() {
             Some(fd) => Tree::Detached(fd),
             None => Item::Root.at("open", api.clone_path(&plan.path, true))?,

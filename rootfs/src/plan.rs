@@ -55,6 +55,8 @@ pub struct Plan {
     pub propagation: Propagation,
     /// How the process gets into its root.
     pub enter: Enter,
+    /// The mount namespace is the container's, new or joined.
+    pub own_mounts: bool,
     /// A user namespace is in force: device nodes are bound from the host instead of made.
     pub userns: bool,
     /// Keep a descriptor of the proc file system that is mounted, to write to it later.
@@ -134,7 +136,7 @@ pub struct Filesystem {
 }
 
 /// `name` or `name=value` in the options of a file system.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Parameter {
     /// Up to the first `=`.
     pub name: CText,
@@ -148,6 +150,8 @@ pub struct Parameter {
 pub enum CgroupMount {
     /// One cgroup2 mount; `fallback` is bound where mounting is refused.
     Unified {
+        /// Words for the file system.
+        parameters: Vec<Parameter>,
         /// Host path of the container's cgroup.
         fallback: Option<CText>,
     },

@@ -25,6 +25,9 @@ pub(crate) enum Error {
     /// A command that the container's status forbids.
     #[error("cannot {verb} {article} {status} container: {id}")]
     Status { verb: &'static str, article: &'static str, status: &'static str, id: String },
+    /// The same in runc's words.
+    #[error("{what}: {id}")]
+    Refused { what: &'static str, id: String },
     #[error("cannot delete container {id} that is not stopped: {status}")]
     NotStopped { id: String, status: &'static str },
     /// A step in the container's process failed; the sentence is made from the plan.

@@ -93,7 +93,8 @@ fn connect(stdio: Stdio, process: &Process, userns: bool) -> Result<()> {
     }
 }
 
-/// The program may open /proc/self/fd/1 only if it owns what it is connected to. Devices stay whose they are.
+/// The program may open /proc/self/fd/1 only if it owns the pipe or socket behind it. Devices and files of the host, the
+/// caller's terminal above all, stay whose they are.
 fn give_streams(process: &Process, userns: bool) -> Result<()> {
     if process.uid == 0 && !userns {
         return Ok(());
@@ -101,11 +102,8 @@ fn give_streams(process: &Process, userns: bool) -> Result<()> {
     for stream in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
         let Ok(stat) = fstat(stream) else { continue };
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Fifo | FileType::Socket | FileType::CharacterDevice if stat.st_uid != process.uid => {}
+            FileType::Fifo | FileType::Socket if stat.st_uid != process.uid => {}
             _ => continue,
-        }
-        if stat.st_rdev == rustix::fs::makedev(1, 3) {
-            continue;
         }
         match rustix::fs::fchown(stream, Some(Uid::from_raw(process.uid)), None::<Gid>) {
             Err(Errno::PERM | Errno::ROFS | Errno::INVAL) => {}

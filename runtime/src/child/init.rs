@@ -137,8 +137,10 @@ fn run_hooks(list: &[Hook], state: &HookState, item: fn(u16) -> Item, plan: &Pla
     // startContainer hooks without an environment have the program's.
     let inherits = matches!(item(0), Item::StartContainer(_));
     let environment = plan.process.as_ref().filter(|_| inherits).map_or(&none, |process| &process.env);
+    // As for hooks of the runtime; after pivot_root there is no bundle any more.
+    let directory = if inherits { None } else { Some(&*plan.bundle) };
     for (index, hook) in list.iter().enumerate() {
-        hooks::run(hook, &text, environment, None).map_err(|failure| {
+        hooks::run(hook, &text, environment, directory).map_err(|failure| {
             let (what, number) = failure.kind.parts();
             Failure { item: item(index as u16), what: what.to_owned(), number, detail: failure.output }
         })?;

@@ -17,8 +17,8 @@ use std::path::PathBuf;
 pub(super) fn command(app: &App<'_>) -> Result<()> {
     let setup = Setup::new(app, true)?;
     let root = StateRoot::create(&app.root)?;
-    let Created { pid, channel, undo, .. } = setup.create(&root, false)?;
-    setup.announce(pid, &undo)?;
+    let Created { pid, channel, mut undo, .. } = setup.create(&root, false)?;
+    setup.announce(pid, &mut undo)?;
     if let Some(dir) = &undo.dir {
         dir.rename(SocketName::CREATING, SocketName::CREATED)?;
     }
@@ -73,8 +73,9 @@ impl Setup {
     }
 
     /// Tells whoever asked about the container's process.
-    pub(super) fn announce(&self, pid: i32, undo: &crate::parent::Undo<'_>) -> Result<()> {
+    pub(super) fn announce(&self, pid: i32, undo: &mut crate::parent::Undo<'_>) -> Result<()> {
         if let Some(path) = &self.pid_file {
+            undo.pid_file = Some(path.clone());
             write_pid_file(path, pid)?;
         }
         if let (Some(socket), Some(pidfd)) = (&self.pidfd_socket, &undo.init) {
@@ -168,6 +169,7 @@ pub(super) fn enter_safely(parsed: &Parsed<'_>, args: &[&std::ffi::CStr]) -> Res
             return Err(bad("--preserve-fds", format_args!("descriptor {number} is not open")));
         }
     }
+    sys::wait_for_children().context(|| "sigaction".to_owned())?;
     sys::close_range_now(3 + keep).context(|| "close inherited descriptors".to_owned())?;
     sys::seal(args).context(|| "run from a sealed copy of the program".to_owned())
 }

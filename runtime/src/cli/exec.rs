@@ -6,8 +6,8 @@ use crate::config::{self, spec};
 use crate::error::{Context, Error, Result, bad, unsupported};
 use crate::parent::attach::{Foreground, Signals, Terminal};
 use crate::parent::{exec, sockets};
-use crate::plan::{Host, Namespaces, Process, ProcessOptions};
-use crate::state::{Record, StateDir, StateRoot, Status, view};
+use crate::plan::{Host, Process, ProcessOptions};
+use crate::state::{Record, Status, view};
 use rustix::fd::{AsFd, AsRawFd};
 use spec::{Capabilities, List, Str};
 use std::borrow::Cow;
@@ -31,19 +31,36 @@ pub(super) fn command(app: &App<'_>) -> Result<i32> {
         let config = dir.read_config()?;
         let spec = config::parse_spec(&config)?;
         let file = app.value("process").map(read_process).transpose()?;
-        let host = Host::default();
-        let namespaces = Namespaces::new(&spec, &host)?;
         let asked = match &file {
-            Some((path, text)) => config::parse_process(path, text)?,
+            Some((path, text)) => from_file(app, &spec, config::parse_process(path, text)?),
             None => from_flags(app, &spec)?,
         };
-        run(app, root, dir, record, &init, &spec, &asked, &namespaces, &host)
+        let close = vec![root.fd().as_raw_fd(), dir.fd().as_raw_fd()];
+        Exec { app, record, init: &init, spec: &spec }.run(&asked, close)
     })
 }
 
 fn read_process(path: &str) -> Result<(String, String)> {
     let text = std::fs::read_to_string(path).context(|| format!("--process {path:?}"))?;
     Ok((path.to_owned(), text))
+}
+
+/// What a process document does not say is as in the container, as with runc.
+fn from_file<'a>(app: &App<'a>, spec: &'a spec::Spec<'_>, mut process: spec::Process<'a>) -> spec::Process<'a> {
+    for flag in ["cwd", "env", "user", "additional-gids", "cap", "no-new-privs"] {
+        if app.flag(flag) {
+            log::warn!("--{flag} means nothing beside --process");
+        }
+    }
+    let Some(base) = &spec.process else { return process };
+    process.oom_score_adj = process.oom_score_adj.or(base.oom_score_adj);
+    if process.capabilities.is_none() {
+        process.capabilities = base.capabilities.as_ref().map(copy);
+    }
+    let umask = base.user.as_ref().and_then(|user| user.umask);
+    let user = process.user.get_or_insert_default();
+    user.umask = user.umask.or(umask);
+    process
 }
 
 /// The container's process with what the flags change.
@@ -63,12 +80,7 @@ fn from_flags<'a>(app: &App<'a>, spec: &'a spec::Spec<'_>) -> Result<spec::Proce
     }
     let mut env: Vec<Str<'a>> = base.map(|base| base.env.iter().map(|entry| own(entry)).collect()).unwrap_or_default();
     for entry in app.parsed.values.all("env") {
-        // As runc: a name without a value is taken from the caller's environment.
-        match (entry.contains('='), std::env::var(entry)) {
-            (true, _) => env.push(own(entry)),
-            (false, Ok(value)) => env.push(Str(Cow::Owned(format!("{entry}={value}")))),
-            (false, Err(_)) => {}
-        }
+        env.push(own(entry));
     }
     process.env = List(env);
     if let Some(base) = base {
@@ -138,90 +150,102 @@ fn number(text: &str) -> Option<u32> {
     text.parse().ok().filter(|id| digits && *id != u32::MAX)
 }
 
-/// As runc: `--cap` adds to bounding, effective and permitted, and to ambient where the container may inherit.
+fn copy<'a>(given: &'a Capabilities<'_>) -> Capabilities<'a> {
+    let list = |list: &'a List<Str<'_>>| List(list.iter().map(|name| Str(Cow::Borrowed(&**name))).collect());
+    Capabilities {
+        bounding: list(&given.bounding),
+        effective: list(&given.effective),
+        permitted: list(&given.permitted),
+        inheritable: list(&given.inheritable),
+        ambient: list(&given.ambient),
+    }
+}
+
+/// As runc: `--cap` adds to bounding, effective and permitted, and to ambient what is inheritable.
 fn capabilities<'a>(app: &App<'a>, base: Option<&'a spec::Process<'_>>) -> Option<Capabilities<'a>> {
-    let own = |text: &'a str| Str(Cow::Borrowed(text));
-    let given = base.and_then(|base| base.capabilities.as_ref());
-    let copy = |list: &'a List<Str<'_>>| List(list.iter().map(|name| own(name)).collect::<Vec<_>>());
-    let mut sets = given.map(|given| Capabilities {
-        bounding: copy(&given.bounding),
-        effective: copy(&given.effective),
-        permitted: copy(&given.permitted),
-        inheritable: copy(&given.inheritable),
-        ambient: copy(&given.ambient),
-    });
+    let mut sets = base.and_then(|base| base.capabilities.as_ref()).map(copy);
     for cap in app.parsed.values.all("cap") {
         let sets = sets.get_or_insert_default();
-        for list in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+        let inheritable = sets.inheritable.iter().any(|known| &**known == cap);
+        let ambient = inheritable.then_some(&mut sets.ambient);
+        for list in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted].into_iter().chain(ambient) {
             if !list.iter().any(|known| &**known == cap) {
-                list.0.push(own(cap));
+                list.0.push(Str(Cow::Borrowed(cap)));
             }
         }
     }
     sets
 }
 
-#[allow(clippy::too_many_arguments)]
-fn run(
-    app: &App<'_>,
-    root: &StateRoot,
-    dir: &StateDir,
-    record: &Record<'_>,
-    init: &crate::state::Process,
-    spec: &spec::Spec<'_>,
-    asked: &spec::Process<'_>,
-    namespaces: &Namespaces,
-    host: &Host,
-) -> Result<i32> {
-    let terminal = asked.terminal == Some(true) || app.flag("tty");
-    let detach = app.flag("detach");
-    let socket = app.value("console-socket");
-    if terminal && detach && socket.is_none() {
-        return Err(Error::Usage("cannot allocate a terminal without --console-socket when detached".into()));
-    }
-    if socket.is_some() && !(terminal && detach) {
-        return Err(Error::Usage("--console-socket is only for a detached process with a terminal".into()));
-    }
-    let preserve = preserve_fds(&app.parsed)?;
-    let options = ProcessOptions {
-        new_user_namespace: namespaces.has_own(libc::CLONE_NEWUSER),
-        keyring: Some(format!("_ses.{}", dir.id)),
-        extra_env: &[],
-        notify: false,
-        exec: true,
-    };
-    let mut warnings = Vec::new();
-    let mut process = Process::new(asked, spec.linux.as_ref(), &options, host, &mut warnings)?;
-    process.terminal = terminal;
-    warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    let console_socket = socket.map(|path| sockets::connect_stream("--console-socket", path)).transpose()?;
-    let pidfd_socket =
-        app.value("pidfd-socket").map(|path| sockets::connect_stream("--pidfd-socket", path)).transpose()?;
-    let pid_file = pid_file(app)?;
-    let signals = if detach { None } else { Some(Signals::block()?) };
-    let request = exec::Request {
-        init,
-        namespaces,
-        cgroup: cgroup(app, record)?,
-        console_socket,
-        preserve_fds: preserve,
-        close: vec![root.fd().as_raw_fd(), dir.fd().as_raw_fd()],
-    };
-    let mut prepared = exec::prepare(&mut process, &request)?;
-    let terminal = prepared.console.take().map(Terminal::new).transpose()?;
-    exec::go(&process, &prepared)?;
-    if let Some(path) = &pid_file {
-        write_pid_file(path, prepared.pid)?;
-    }
-    if let Some(socket) = &pidfd_socket {
-        sockets::send_pidfd(socket, "setns", prepared.pidfd.as_fd())?;
-    }
-    match signals {
-        None => Ok(0),
-        Some(signals) => {
-            let pidfd = prepared.pidfd.as_fd();
-            Foreground { signals, pid: prepared.pid, pidfd, terminal, notify: None }.relay()
+/// One exec.
+struct Exec<'e, 'a> {
+    app: &'e App<'a>,
+    record: &'e Record<'e>,
+    init: &'e crate::state::Process,
+    spec: &'e spec::Spec<'e>,
+}
+
+impl Exec<'_, '_> {
+    fn run(&self, asked: &spec::Process<'_>, close: Vec<i32>) -> Result<i32> {
+        let app = self.app;
+        let detach = app.flag("detach");
+        let mut process = self.process(asked)?;
+        check_console(app, process.terminal, detach)?;
+        let connect =
+            |name: &str| app.value(name).map(|path| sockets::connect_stream(&format!("--{name}"), path)).transpose();
+        let console_socket = connect("console-socket")?;
+        let pidfd_socket = connect("pidfd-socket")?;
+        let pid_file = pid_file(app)?;
+        let signals = if detach { None } else { Some(Signals::block()?) };
+        let request = exec::Request {
+            init: self.init,
+            namespaces: self.record.namespaces,
+            cgroup: cgroup(app, self.record)?,
+            console_socket,
+            preserve_fds: preserve_fds(&app.parsed)?,
+            close,
+        };
+        let mut prepared = exec::prepare(&mut process, &request)?;
+        let terminal = prepared.console.take().map(Terminal::new).transpose()?;
+        exec::go(&process, &prepared)?;
+        if let Some(path) = &pid_file {
+            write_pid_file(path, prepared.pid)?;
         }
+        if let Some(socket) = &pidfd_socket {
+            sockets::send_pidfd(socket, "setns", prepared.pidfd.as_fd())?;
+        }
+        prepared.release();
+        match signals {
+            None => Ok(0),
+            Some(signals) => {
+                let pidfd = prepared.pidfd.as_fd();
+                Foreground { signals, pid: prepared.pid, pidfd, terminal, notify: None }.relay()
+            }
+        }
+    }
+
+    fn process(&self, asked: &spec::Process<'_>) -> Result<Process> {
+        let options = ProcessOptions {
+            new_user_namespace: self.record.namespaces & libc::CLONE_NEWUSER != 0,
+            keyring: (!self.record.no_new_keyring).then(|| format!("_ses.{}", &*self.record.id)),
+            extra_env: &[],
+            notify: false,
+            exec: true,
+        };
+        let mut warnings = Vec::new();
+        let linux = self.spec.linux.as_ref();
+        let mut process = Process::new(asked, linux, &options, &Host::default(), &mut warnings)?;
+        process.terminal |= self.app.flag("tty");
+        warnings.iter().for_each(|warning| log::warn!("{warning}"));
+        Ok(process)
+    }
+}
+
+fn check_console(app: &App<'_>, terminal: bool, detach: bool) -> Result<()> {
+    match (terminal && detach, app.value("console-socket").is_some()) {
+        (true, false) => Err(Error::Usage("cannot allocate a terminal without --console-socket when detached".into())),
+        (false, true) => Err(Error::Usage("--console-socket is only for a detached process with a terminal".into())),
+        _ => Ok(()),
     }
 }
 
@@ -245,7 +269,13 @@ fn cgroup(app: &App<'_>, record: &Record<'_>) -> Result<Option<cgroup::Cgroup>> 
         })
         .collect();
     let subs: Vec<_> = split.iter().map(|(controllers, path)| cgroup::SubCgroup { controllers, path }).collect();
-    Ok(Some(cgroup.within(&subs)?))
+    // Not in the kernel's words for it, which engines take for a missing program.
+    match cgroup.within(&subs) {
+        Err(error) if error.errno() == Some(libc::ENOENT) => {
+            Err(bad("--cgroup", "no such cgroup below that of the container"))
+        }
+        within => Ok(Some(within?)),
+    }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub(super) fn command(app: &App<'_>) -> Result<()> {
         let cgroup = record.cgroup.open()?;
         let Some(init) = init.filter(|_| status != Status::Stopped) else {
             // Processes can outlive an init without a pid namespace.
-            if let (true, Some(cgroup)) = (all || !record.own_pid_namespace, &cgroup)
+            if let (true, Some(cgroup)) = (all || !record.own_pid_namespace(), &cgroup)
                 && !record.cgroup.is_disabled()
                 && !cgroup.procs()?.is_empty()
             {
@@ -33,7 +33,7 @@ pub(super) fn command(app: &App<'_>) -> Result<()> {
         };
         match cgroup {
             Some(cgroup)
-                if !record.cgroup.is_disabled() && signal == libc::SIGKILL && (all || !record.own_pid_namespace) =>
+                if !record.cgroup.is_disabled() && signal == libc::SIGKILL && (all || !record.own_pid_namespace()) =>
             {
                 cgroup.kill()?;
             }

@@ -25,9 +25,13 @@ pub(super) fn command(app: &App<'_>) -> Result<()> {
         // One that is deleted meanwhile, or not yet recorded, is none.
         if let Some(root) = &root
             && let Some(dir) = root.find(name)?
-            && let Some(text) = dir.read()?
         {
-            texts.push((dir, text));
+            match dir.read() {
+                Ok(Some(text)) => texts.push((dir, text)),
+                Ok(None) => {}
+                // The others are listed all the same.
+                Err(error) => log::warn!("{error}"),
+            }
         }
     }
     if app.flag("quiet") {
@@ -51,8 +55,8 @@ pub(super) fn command(app: &App<'_>) -> Result<()> {
     }
     match (json, states.is_empty()) {
         // As runc prints a list that has nothing.
-        (true, true) => print("null"),
-        (true, false) => print(&serde_json::to_string(&states).map_err(|error| Error::Usage(error.to_string()))?),
+        (true, true) => print("null\n"),
+        (true, false) => print(&super::json_line(&states)?),
         (false, _) => print(&table(&states)),
     }
 }
@@ -72,19 +76,19 @@ fn table(states: &[State<'_>]) -> String {
     columns(std::iter::once(header).chain(rows).collect())
 }
 
-/// Padded to the widest of each column, at least 12 wide as runc's are.
+/// Columns as runc has them: as wide as the widest cell and three blanks, at least twelve.
 fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
-    let mut widths = [8; N];
+    let mut widths = [12; N];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.len().max(*width);
+            *width = (cell.len() + 3).max(*width);
         }
     }
     let mut text = String::new();
     for row in &rows {
         let mut line = String::new();
         for (width, cell) in widths.iter().zip(row) {
-            let padded = write!(line, "{cell:<width$}    ");
+            let padded = write!(line, "{cell:<width$}");
             debug_assert!(padded.is_ok());
         }
         text.push_str(line.trim_end());

@@ -45,10 +45,22 @@ pub(crate) fn main(words: &[&str], args: &[&CStr]) -> i32 {
         Ok(Outcome::Help(command)) => finish(print(&help::text(command))),
         Ok(Outcome::Version) => finish(print(&version())),
         Err(error) => {
+            start_log_for(words);
             logging::fail(&error.to_string());
             i32::from(error.exit_code())
         }
     }
+}
+
+/// For a command line that cannot be parsed: who drives proa reads the log it asked for.
+fn start_log_for(words: &[&str]) {
+    let value = |name: &str| {
+        let at = words.iter().position(|word| word.trim_start_matches('-').split('=').next() == Some(name))?;
+        words[at].split_once('=').map(|(_, value)| value).or_else(|| words.get(at + 1).copied())
+    };
+    let json = value("log-format") == Some("json");
+    // If that fails too, there is standard error.
+    logging::start(&logging::Settings { file: value("log"), json, level: LevelFilter::Warn }).ok();
 }
 
 fn command(parsed: Parsed<'_>, args: &[&CStr]) -> i32 {
@@ -222,6 +234,11 @@ fn print(text: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// `value` as JSON on a line.
+fn json_line(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value).map(|text| text + "\n").map_err(|error| Error::Usage(error.to_string()))
 }
 
 /// `value` as JSON with this indent.

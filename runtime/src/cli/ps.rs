@@ -20,7 +20,8 @@ pub(super) fn command(app: &App<'_>) -> Result<()> {
         }
     })?;
     if json {
-        return print(&serde_json::to_string(&pids).map_err(|error| Error::Usage(error.to_string()))?);
+        // As runc prints a list that has nothing.
+        return if pids.is_empty() { print("null\n") } else { print(&super::json_line(&pids)?) };
     }
     let args = &app.parsed.args[1..];
     let args = if args.is_empty() { &["-ef"] } else { args };

@@ -19,8 +19,8 @@ pub(super) fn command(app: &App<'_>) -> Result<i32> {
     if !detach && !app.flag("no-subreaper") {
         sys::set_child_subreaper().context(|| "become the reaper of the container's orphans".to_owned())?;
     }
-    let created = setup.create(&root, true)?;
-    setup.announce(created.pid, &created.undo)?;
+    let mut created = setup.create(&root, true)?;
+    setup.announce(created.pid, &mut created.undo)?;
     let Created { plan, pid, channel, console, undo } = created;
     if plan.process.is_none() {
         return Err(Error::Child("process: not set in config.json".to_owned()));

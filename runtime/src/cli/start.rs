@@ -10,9 +10,12 @@ pub(super) fn command(app: &App<'_>) -> Result<()> {
         let refuse = |article, status| Error::Status { verb: "start", article, status, id: dir.id.clone() };
         match view(dir, record)? {
             (Status::Created, Some(init)) => start::start(root, dir, record, &init),
-            (Status::Running | Status::Paused, _) => Err(refuse("an already", "running")),
+            (Status::Running, _) => Err(refuse("an already", "running")),
             (Status::Creating, _) => Err(refuse("a still", "creating")),
-            _ => Err(Error::Status { verb: "start", article: "a", status: "stopped", id: dir.id.clone() }),
+            (Status::Paused, _) => {
+                Err(Error::Refused { what: "cannot start a container in the paused state", id: dir.id.clone() })
+            }
+            _ => Err(Error::Refused { what: "cannot start a container that has stopped", id: dir.id.clone() }),
         }
     })
 }

@@ -43,9 +43,16 @@ impl Foreground<'_> {
             }
             if ready.notify
                 && let Some(notify) = &self.notify
-                && notify.relay(self.pid)?
             {
-                self.notify = None;
+                match notify.relay(self.pid) {
+                    Ok(false) => {}
+                    Ok(true) => self.notify = None,
+                    // A manager that has gone is no reason to end the container.
+                    Err(error) => {
+                        log::warn!("{error}");
+                        self.notify = None;
+                    }
+                }
             }
             if !ready.signal {
                 continue;

@@ -52,8 +52,12 @@ pub(crate) fn delete(root: &StateRoot, dir: &StateDir, force: bool) -> Result<()
 /// Ends what is left and removes cgroup, resctrl groups and state, then runs poststop hooks. Can be repeated from
 /// anywhere in between.
 pub(crate) fn destroy(root: &StateRoot, dir: &StateDir, record: &Record<'_>) -> Result<()> {
+    if let Some(init) = record.init.map(|init| init.open(record)).transpose()?.flatten() {
+        init.signal(libc::SIGKILL)?;
+        init.wait_end(KILL_MILLISECONDS)?;
+    }
     // With a pid namespace of its own nothing outlives the init.
-    if !record.own_pid_namespace {
+    if !record.own_pid_namespace() {
         end_companions(record)?;
     }
     if record.cgroup.remove().is_err() {

@@ -15,8 +15,8 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 /// What exec needs beside the process.
 pub(crate) struct Request<'a> {
     pub init: &'a state::Process,
-    /// Of the container.
-    pub namespaces: &'a Namespaces,
+    /// CLONE_NEW* flags of the container's own.
+    pub namespaces: i32,
     pub cgroup: Option<cgroup::Cgroup>,
     pub console_socket: Option<OwnedFd>,
     pub preserve_fds: u32,
@@ -30,13 +30,29 @@ pub(crate) struct Prepared {
     pub pidfd: OwnedFd,
     pub channel: Channel,
     pub console: Option<OwnedFd>,
+    /// End it when this goes away: something failed.
+    armed: bool,
+}
+
+impl Prepared {
+    /// It runs, and lives on.
+    pub(crate) fn release(&mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        if self.armed {
+            end(&self.pidfd);
+        }
+    }
 }
 
 /// Makes the process; it is ended and reaped if anything fails.
 pub(crate) fn prepare(process: &mut Process, request: &Request<'_>) -> Result<Prepared> {
     let (ours, theirs) = Channel::pair().context(|| "make a socket pair".to_owned())?;
-    let mut flags = request.namespaces.new;
-    request.namespaces.join.iter().for_each(|join| flags |= join.kind);
+    let flags = request.namespaces;
     let none = Namespaces::default();
     // Without a mount namespace of its own the container is only a directory.
     let root = match flags & libc::CLONE_NEWNS {
@@ -65,14 +81,9 @@ pub(crate) fn prepare(process: &mut Process, request: &Request<'_>) -> Result<Pr
         Side::Parent(made) => made,
     };
     drop(theirs);
-    let mut prepared = Prepared { pid, pidfd, channel: ours, console: None };
-    match serve(process, request, &mut prepared, in_cgroup) {
-        Ok(()) => Ok(prepared),
-        Err(error) => {
-            end(&prepared.pidfd);
-            Err(error)
-        }
-    }
+    let mut prepared = Prepared { pid, pidfd, channel: ours, console: None, armed: true };
+    serve(process, request, &mut prepared, in_cgroup)?;
+    Ok(prepared)
 }
 
 fn open_root(pid: i32) -> Result<OwnedFd> {
@@ -112,12 +123,9 @@ fn serve(process: &Process, request: &Request<'_>, prepared: &mut Prepared, in_c
 
 /// Lets it become its program; the error says what failed.
 pub(crate) fn go(process: &Process, prepared: &Prepared) -> Result<()> {
-    create::go(&prepared.channel).map_err(|failure| {
-        end(&prepared.pidfd);
-        match failure {
-            Some(failure) => describe::exec_failure(process, &failure),
-            None => Error::ChildDied("ended before it executed its program".to_owned()),
-        }
+    create::go(&prepared.channel).map_err(|failure| match failure {
+        Some(failure) => describe::exec_failure(process, &failure),
+        None => Error::ChildDied("ended before it executed its program".to_owned()),
     })
 }
 

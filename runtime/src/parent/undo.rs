@@ -5,6 +5,7 @@ use crate::state::{StateDir, StateRoot};
 use crate::sys;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
+use std::path::PathBuf;
 
 /// Each field is set when that thing was acquired.
 pub(crate) struct Undo<'a> {
@@ -14,11 +15,12 @@ pub(crate) struct Undo<'a> {
     pub init: Option<OwnedFd>,
     pub resctrl: Vec<String>,
     pub net_devices: Option<Moved>,
+    pub pid_file: Option<PathBuf>,
 }
 
 impl<'a> Undo<'a> {
     pub(crate) fn new(root: &'a StateRoot, dir: StateDir) -> Undo<'a> {
-        Undo { root, dir: Some(dir), cgroup: None, init: None, resctrl: Vec::new(), net_devices: None }
+        Undo { root, dir: Some(dir), cgroup: None, init: None, resctrl: Vec::new(), net_devices: None, pid_file: None }
     }
 
     pub(crate) fn root(&self) -> &StateRoot {
@@ -30,12 +32,16 @@ impl<'a> Undo<'a> {
         self.cgroup = None;
         self.resctrl.clear();
         self.net_devices = None;
+        self.pid_file = None;
         (self.dir.take(), self.init.take())
     }
 }
 
 impl Drop for Undo<'_> {
     fn drop(&mut self) {
+        if let Some(path) = self.pid_file.take() {
+            std::fs::remove_file(path).ok();
+        }
         // While their namespace is there.
         if let Some(mut moved) = self.net_devices.take() {
             moved.put_back();

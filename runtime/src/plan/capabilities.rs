@@ -62,13 +62,9 @@ pub(crate) fn plan(
     sets
 }
 
-/// The bit of one capability's name.
-pub(crate) fn bit(name: &str) -> Option<u64> {
-    caps::Capability::from_str(name).ok().map(|cap| cap.bitmask()).or_else(|| {
-        let upper = name.to_ascii_uppercase();
-        let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
-        caps::Capability::from_str(&full).ok().map(|cap| cap.bitmask())
-    })
+/// The bit of one capability, named as in capabilities(7).
+fn bit(name: &str) -> Option<u64> {
+    caps::Capability::from_str(name).ok().map(|cap| cap.bitmask())
 }
 
 #[cfg(test)]
@@ -82,7 +78,7 @@ mod tests {
             crate::config::spec::List(names.iter().map(|name| Str(Cow::Borrowed(*name))).collect())
         };
         let given = Capabilities {
-            bounding: list(&["CAP_CHOWN", "CAP_NO_SUCH", "CAP_SYS_ADMIN"]),
+            bounding: list(&["CAP_CHOWN", "CAP_NO_SUCH", "CAP_SYS_ADMIN", "CHOWN", "cap_kill"]),
             permitted: list(&["CAP_CHOWN"]),
             ambient: list(&["CAP_CHOWN"]),
             ..Capabilities::default()
@@ -91,6 +87,6 @@ mod tests {
         let sets = plan(Some(&given), 1, &mut warnings);
         assert_eq!((sets.bounding.0, sets.permitted.0, sets.effective.0, sets.ambient.0), (1, 1, 0, 0));
         assert_eq!(warnings.len(), 2, "{warnings:?}");
-        assert!(warnings[0].contains("CAP_NO_SUCH, CAP_SYS_ADMIN"));
+        assert!(warnings[0].contains("CAP_NO_SUCH, CAP_SYS_ADMIN, CHOWN, cap_kill"));
     }
 }

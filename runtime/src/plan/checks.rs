@@ -45,6 +45,7 @@ fn hostname(spec: &Spec<'_>) -> Result<()> {
         .is_some_and(|linux| linux.namespaces.iter().any(|namespace| namespace.kind.as_deref() == Some("uts")));
     for (property, value) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
         let Some(value) = value.as_deref().filter(|value| !value.is_empty()) else { continue };
+        // Whether that is the host's is seen later.
         if !has_uts {
             return Err(bad(property, format_args!("{value:?} needs a uts namespace")));
         }

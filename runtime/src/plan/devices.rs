@@ -54,9 +54,11 @@ fn node(index: usize, device: &spec::Device<'_>) -> Result<Device> {
         Some(value) => Err(bad(property(name), format_args!("{value} is no device number"))),
         None => Err(bad(property(name), "missing")),
     };
-    let mode = device.file_mode.unwrap_or(0o666);
-    if mode > 0o7777 {
-        return Err(bad(property("fileMode"), format_args!("{mode} has bits beyond permissions")));
+    // Engines copy st_mode of the host's node, its type included.
+    let (given, type_bits) = (device.file_mode.unwrap_or(0o666), file_type_bits(kind));
+    let mode = given & 0o7777;
+    if given & !0o7777 != 0 && given & !0o7777 != type_bits {
+        return Err(bad(property("fileMode"), format_args!("{given} has bits beyond permissions and type")));
     }
     Ok(Device {
         path: text(property("path"), &clean(path))?,
@@ -69,6 +71,15 @@ fn node(index: usize, device: &spec::Device<'_>) -> Result<Device> {
         gid: device.gid.unwrap_or(0),
         default: false,
     })
+}
+
+/// S_IFCHR, S_IFBLK, S_IFIFO.
+fn file_type_bits(kind: DeviceKind) -> u32 {
+    match kind {
+        DeviceKind::Char => libc::S_IFCHR,
+        DeviceKind::Block => libc::S_IFBLK,
+        DeviceKind::Fifo => libc::S_IFIFO,
+    }
 }
 
 /// The rules in force, and each as a line for people: nothing is allowed but what config.json allows, and what every

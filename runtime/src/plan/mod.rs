@@ -61,6 +61,7 @@ pub(crate) struct Plan {
     pub hooks: Hooks,
     pub process: Option<Process>,
     pub preserve_fds: u32,
+    pub no_new_keyring: bool,
     #[serde(skip)]
     pub annotations: Vec<(String, String)>,
     /// What the operator should know and nothing stops for.
@@ -73,6 +74,15 @@ impl Plan {
         checks::run(spec)?;
         let mut warnings = Vec::new();
         let namespaces = Namespaces::new(spec, host)?;
+        // A path may have led to the host's own, which is not to be renamed.
+        let name =
+            |property: &str, value: &Option<spec::Str<'_>>| match value.as_deref().filter(|name| !name.is_empty()) {
+                Some(_) if !namespaces.has_own(libc::CLONE_NEWUTS) => {
+                    Err(bad(property, "needs a uts namespace that is not the host's"))
+                }
+                name => name.map(|name| text(property, name)).transpose(),
+            };
+        let (hostname, domainname) = (name("hostname", &spec.hostname)?, name("domainname", &spec.domainname)?);
         let linux = spec.linux.as_ref();
         let cgroups_path = linux.and_then(|linux| linux.cgroups_path.as_deref()).filter(|path| !path.is_empty());
         let place = if options.cgroup_disabled {
@@ -101,13 +111,14 @@ impl Plan {
             net_devices: linux::net_devices(linux, &namespaces)?,
             intel_rdt: linux::intel_rdt(linux, id)?,
             hooks: Hooks::new(spec)?,
-            hostname: spec.hostname.as_deref().map(|name| text("hostname", name)).transpose()?,
-            domainname: spec.domainname.as_deref().map(|name| text("domainname", name)).transpose()?,
+            hostname,
+            domainname,
             annotations: spec.annotations.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
             cgroup: place,
             resources,
             device_rules,
             preserve_fds: options.preserve_fds,
+            no_new_keyring: options.no_new_keyring,
             namespaces,
             root,
             process,

@@ -30,6 +30,7 @@ pub(crate) fn root(
             ("mounts", !spec.mounts.is_empty()),
             ("linux.maskedPaths", list(linux.map(|linux| &linux.masked_paths))),
             ("linux.readonlyPaths", list(linux.map(|linux| &linux.readonly_paths))),
+            ("linux.rootfsPropagation", linux.is_some_and(|linux| linux.rootfs_propagation.is_some())),
             ("root.readonly", spec.root.as_ref().is_some_and(|root| root.readonly == Some(true))),
             ("linux.devices", linux.is_some_and(|linux| !linux.devices.is_empty())),
         ];
@@ -62,6 +63,7 @@ pub(crate) fn root(
         readonly: spec.root.as_ref().is_some_and(|root| root.readonly == Some(true)),
         propagation,
         enter,
+        own_mounts: own,
         userns,
         keep_procfs: linux.is_some_and(|linux| !linux.sysctl.is_empty()),
         mounts,
@@ -179,7 +181,9 @@ fn one(
         Some(recursive) if !words.remount => bind(&property, mount, bundle, recursive, &words)?,
         _ if words.remount => What::Remount(filesystem(&property, kind, mount, &mut words)?),
         _ if kind.is_empty() => return Err(bad(format_args!("{property}.type"), "missing")),
-        _ if kind == "cgroup" || kind == "cgroup2" => What::Cgroup(cgroups(namespaces, place, host)?),
+        _ if kind == "cgroup" || kind == "cgroup2" => {
+            What::Cgroup(cgroups(&property, &mut words, namespaces, place, host)?)
+        }
         _ => What::Filesystem(filesystem(&property, kind, mount, &mut words)?),
     };
     let attr = match &what {
@@ -194,6 +198,9 @@ fn parse(index: usize, mount: &spec::Mount<'_>) -> Result<Words> {
     for (at, word) in mount.options.iter().enumerate() {
         let property = || format!("mounts[{index}].options[{at}] {:?}", &**word);
         let mut flag = true;
+        if word.is_empty() {
+            continue;
+        }
         match options::lookup(word) {
             Some(Word::Nothing) => {}
             Some(Word::Set(bits)) => words.attr.set(bits),
@@ -298,11 +305,22 @@ fn filesystem(property: &str, kind: &str, mount: &spec::Mount<'_>, words: &mut W
     })
 }
 
-fn cgroups(namespaces: &Namespaces, place: &cgroup::Place, host: &Host) -> Result<CgroupMount> {
+fn cgroups(
+    property: &str,
+    words: &mut Words,
+    namespaces: &Namespaces,
+    place: &cgroup::Place,
+    host: &Host,
+) -> Result<CgroupMount> {
     let host = host.cgroups()?;
     let path = |path: Option<std::path::PathBuf>| path.map(|path| path_text("linux.cgroupsPath", &path)).transpose();
     if host.mode() == cgroup::Mode::V2 {
-        return Ok(CgroupMount::Unified { fallback: path(place.unified_path())? });
+        let parameters = std::mem::take(&mut words.parameters);
+        return Ok(CgroupMount::Unified { parameters, fallback: path(place.unified_path())? });
+    }
+    if let Some(parameter) = words.parameters.first() {
+        let problem = format_args!("cgroup v1 takes no option {:?} here", parameter.name);
+        return Err(bad(format_args!("{property}.options"), problem));
     }
     let mut hierarchies = Vec::new();
     let mut aliases = Vec::new();

@@ -100,6 +100,11 @@ impl Namespaces {
         self.joins(libc::CLONE_NEWUSER)
     }
 
+    /// CLONE_NEW* flags of all that are not the host's.
+    pub(crate) fn own(&self) -> i32 {
+        self.join.iter().fold(self.new, |flags, join| flags | join.kind)
+    }
+
     /// New or joined: not the host's.
     pub(crate) fn has_own(&self, flag: i32) -> bool {
         self.has_new(flag) || self.joins(flag)

@@ -75,11 +75,14 @@ impl Process {
     ) -> Result<Process> {
         super::checks::process_labels(process)?;
         let status = host.status()?;
-        let env = environment(process, options)?;
+        let mut env = environment(process, options)?;
         let args = arguments(process)?;
         let candidates = candidates(&args[0], &env)?;
         let needs_home =
             !env.iter().any(|entry| entry.to_bytes().strip_prefix(b"HOME=").is_some_and(|v| !v.is_empty()));
+        if needs_home {
+            env.retain(|entry| entry.to_bytes() != b"HOME=");
+        }
         let user = process.user.as_ref();
         let umask = user.and_then(|user| user.umask).unwrap_or(0o022);
         if umask > 0o777 {

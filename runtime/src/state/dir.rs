@@ -101,7 +101,8 @@ impl StateRoot {
         check_id(id)?;
         match openat(&self.fd, id, DIRECTORY, Mode::empty()) {
             Ok(fd) => Ok(Some(StateDir { id: id.to_owned(), fd })),
-            Err(Errno::NOENT) => Ok(None),
+            // A stray file or link is no container.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             Err(errno) => Err(Error::Sys { what: format!("open {}/{id}", self.path.display()), errno }),
         }
     }

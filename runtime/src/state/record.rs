@@ -35,8 +35,11 @@ pub(crate) struct Record<'a> {
     pub cgroup: cgroup::Place,
     /// In proa's pid namespace; with its start time in clock ticks since boot.
     pub init: Option<Init>,
-    /// Else killing the init does not end its companions.
-    pub own_pid_namespace: bool,
+    /// CLONE_NEW* flags of the namespaces that are not the host's, as they were when it was made: a path in config.json
+    /// may lead elsewhere by now.
+    pub namespaces: i32,
+    /// `--no-new-keyring`: exec stays without one as well.
+    pub no_new_keyring: bool,
     /// Which kinds of hook later commands have to run.
     pub poststart: bool,
     pub poststop: bool,
@@ -55,5 +58,10 @@ pub(crate) struct Init {
 }
 
 impl Record<'_> {
+    /// Else killing the init does not end its companions.
+    pub(crate) fn own_pid_namespace(&self) -> bool {
+        self.namespaces & libc::CLONE_NEWPID != 0
+    }
+
     pub(crate) const VERSION: u32 = 1;
 }

@@ -33,13 +33,15 @@ pub(crate) fn view(dir: &StateDir, record: &Record<'_>) -> Result<(Status, Optio
         let creating = record.init.is_none() && dir.is_locked();
         return Ok((if creating { Status::Creating } else { Status::Stopped }, None));
     };
-    let status = if !process.stat.has_executed() {
-        if dir.exists(SocketName::CREATED) { Status::Created } else { Status::Creating }
-    } else {
-        match record.cgroup.open()? {
-            Some(cgroup) if cgroup.is_frozen()? => Status::Paused,
-            _ => Status::Running,
-        }
+    let executed = process.stat.has_executed();
+    let created = !executed && dir.exists(SocketName::CREATED);
+    if !executed && !created {
+        return Ok((Status::Creating, Some(process)));
+    }
+    let status = match record.cgroup.open()? {
+        Some(cgroup) if cgroup.is_frozen()? => Status::Paused,
+        _ if created => Status::Created,
+        _ => Status::Running,
     };
     Ok((status, Some(process)))
 }

@@ -33,6 +33,11 @@ pub(crate) fn reset_ignored_signals(ignored: u64) -> Result<()> {
     Ok(())
 }
 
+/// Gives SIGCHLD its default action: a caller that ignores it would have the kernel reap our children.
+pub(crate) fn wait_for_children() -> Result<()> {
+    reset_ignored_signals(1 << (libc::SIGCHLD - 1))
+}
+
 /// Blocks every signal and makes a descriptor to read them from, signalfd(2).
 pub(crate) fn signal_descriptor() -> Result<OwnedFd> {
     set_signal_mask(u64::MAX)?;
