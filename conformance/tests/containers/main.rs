@@ -30,6 +30,7 @@ mod oracle;
 mod paths;
 mod privileges;
 mod process;
+mod regressions;
 mod root;
 mod scheduling;
 mod state_faults;
@@ -93,6 +94,7 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("state_faults", state_faults::CASES),
     ("fallbacks", fallbacks::CASES),
     ("privileges", privileges::CASES),
+    ("regressions", regressions::CASES),
 ];
 
 thread_local! {
