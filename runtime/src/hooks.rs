@@ -73,7 +73,7 @@ pub(crate) fn run(
     let (error_out, error_in) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(spawn)?;
     let args = CloneArgs { exit_signal: libc::SIGCHLD, ..CloneArgs::default() };
     let pidfd = match sys::clone(&args).map_err(spawn)? {
-        Cloned::Child => {
+        Cloned::Child { .. } => {
             let errno = execute(hook, environment, directory, &input, &output);
             write(&error_in, &errno.raw_os_error().to_ne_bytes()).ok();
             sys::exit_now(127)

@@ -30,6 +30,7 @@ crate::cases! {
     "" => empty_mount_option,
     "" => hostname_of_the_host_is_safe,
     "" => terminal_while_device_rules_are_written,
+    "L-31" => cgroup_namespace_has_the_containers_root_without_clone3,
 }
 
 fn exec_joins_what_the_container_has_not_what_a_path_leads_to_now(t: &Test<'_>) -> Done {
@@ -274,6 +275,19 @@ fn terminal_while_device_rules_are_written(t: &Test<'_>) -> Done {
     bundle.args(&["/bin/true"]).process("terminal", json!(true));
     for _ in 0..20 {
         t.run(&bundle).ok();
+    }
+    Ok(())
+}
+
+fn cgroup_namespace_has_the_containers_root_without_clone3(t: &Test<'_>) -> Done {
+    t.peer_differs(Kind::Runc, "its C library cannot do without")?;
+    let deny = t.helper("deny");
+    for errno in ["ENOSYS", "EPERM"] {
+        let mut bundle = t.sh_bundle("grep -v ':/$' /proc/self/cgroup || :");
+        bundle.namespace("cgroup", None);
+        let wrapper = [deny.as_os_str(), errno.as_ref(), "clone3".as_ref(), "--".as_ref()];
+        let output = t.run_call(&bundle, &t.id()).wrapper(&wrapper).output().ok();
+        assert_eq!(output.stdout(), "", "a cgroup that is not the root of the namespace");
     }
     Ok(())
 }

@@ -37,10 +37,12 @@ pub(crate) struct JoinPlan<'p> {
 }
 
 /// Returns in the container's process; the intermediate one tells the parent and exits.
-pub(crate) fn run(plan: &JoinPlan<'_>, channel: &Channel) {
+///
+/// What it returns there is whether that process is in its cgroup.
+pub(crate) fn run(plan: &JoinPlan<'_>, channel: &Channel) -> bool {
     match enter(plan, channel) {
-        Ok(true) => {}
-        Ok(false) => sys::exit_now(0),
+        Ok(Some(in_cgroup)) => in_cgroup,
+        Ok(None) => sys::exit_now(0),
         Err(failure) => {
             channel.fail(&failure);
             sys::exit_now(1)
@@ -48,8 +50,8 @@ pub(crate) fn run(plan: &JoinPlan<'_>, channel: &Channel) {
     }
 }
 
-/// True in the container's process.
-fn enter(plan: &JoinPlan<'_>, channel: &Channel) -> Result<bool> {
+/// None in the intermediate process.
+fn enter(plan: &JoinPlan<'_>, channel: &Channel) -> Result<Option<bool>> {
     join_all(plan)?;
     if plan.new_user {
         property("linux.namespaces: new user namespace", sys::unshare(libc::CLONE_NEWUSER))?;
@@ -71,13 +73,13 @@ fn enter(plan: &JoinPlan<'_>, channel: &Channel) -> Result<bool> {
     property("hide the process", sys::set_dumpable(false))?;
     let args = CloneArgs { flags: plan.clone_flags | libc::CLONE_PARENT as u64, exit_signal: 0, cgroup: plan.cgroup };
     match property("clone the container's process", sys::clone(&args))? {
-        Cloned::Child => Ok(true),
+        Cloned::Child { in_cgroup } => Ok(Some(in_cgroup)),
         Cloned::Parent { pid, pidfd, in_cgroup } => {
             // The number stays valid in the shared table; a negative one says that the cgroup is still to be joined.
             let number = pidfd.into_raw_fd();
             let number = if in_cgroup || plan.cgroup.is_none() { number } else { -number };
             property("tell of the container's process", channel.send_init(pid, number))?;
-            Ok(false)
+            Ok(None)
         }
     }
 }

@@ -23,7 +23,10 @@ pub(crate) struct Made {
 /// Who returned from [`make`].
 pub(crate) enum Side {
     Parent(Made),
-    Child,
+    Child {
+        /// As the parent's.
+        in_cgroup: bool,
+    },
 }
 
 /// How to make it.
@@ -74,7 +77,7 @@ pub(crate) fn make(request: &Request<'_>, channel: &Channel, theirs: &Channel) -
         let args = CloneArgs { flags: new as u64, exit_signal: libc::SIGCHLD, cgroup: request.cgroup };
         let what = || "clone the container's process".to_owned();
         return Ok(match sys::clone(&args).context(what)? {
-            Cloned::Child => Side::Child,
+            Cloned::Child { in_cgroup } => Side::Child { in_cgroup },
             Cloned::Parent { pid, pidfd, in_cgroup } => Side::Parent(Made { pid, pidfd, in_cgroup }),
         });
     }
@@ -93,10 +96,7 @@ pub(crate) fn make(request: &Request<'_>, channel: &Channel, theirs: &Channel) -
     };
     let args = CloneArgs { flags: libc::CLONE_FILES as u64, exit_signal: libc::SIGCHLD, cgroup: None };
     match sys::clone(&args).context(|| "clone the intermediate process".to_owned())? {
-        Cloned::Child => {
-            child::run_join(&join, theirs);
-            Ok(Side::Child)
-        }
+        Cloned::Child { .. } => Ok(Side::Child { in_cgroup: child::run_join(&join, theirs) }),
         Cloned::Parent { pid, pidfd, .. } => {
             let made = serve_intermediate(pid, &pidfd, namespaces, channel);
             // It ends at once: it has said all it had to say, or it is of no use any more.

@@ -91,16 +91,18 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
         cgroup: cgroup.unified_fd(),
         later,
     };
-    let new_cgroup = plan.namespaces.has_new(later);
+    // Of a cgroup namespace that the clone could not make.
+    let has_cgroup = !place.is_disabled() && plan.namespaces.has_new(libc::CLONE_NEWCGROUP);
+    let new_cgroup = |in_cgroup: bool| has_cgroup && (later != 0 || !in_cgroup);
     // cgroup v1 refuses a process that is scheduled in real time already.
     let scheduled = plan.process.as_ref().is_some_and(|process| process.schedule.is_some());
-    let join_cgroup = new_cgroup || (scheduled && later != 0);
+    let join_cgroup = |in_cgroup: bool| new_cgroup(in_cgroup) || (scheduled && later != 0);
     let net = !plan.net_devices.is_empty();
     let stop_when_mounted = net || !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty();
     let document = document(plan);
     let states = [document.cut("creating"), document.cut("created")];
     let made = match clone::make(&clone_request, &ours, &theirs)? {
-        Side::Child => {
+        Side::Child { in_cgroup } => {
             // Directories of the host that the container's process must not hold (CVE-2024-21626).
             let mut close = vec![dir.fd().as_raw_fd(), undo.root().fd().as_raw_fd(), ours.fd().as_raw_fd()];
             close.extend(cgroup.unified_fd().map(|fd| fd.as_raw_fd()));
@@ -111,8 +113,8 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
                 channel: theirs,
                 sources,
                 map_ids,
-                join_cgroup,
-                new_cgroup,
+                join_cgroup: join_cgroup(in_cgroup),
+                new_cgroup: new_cgroup(in_cgroup),
                 listener,
                 console_socket: request.console_socket.as_ref().and_then(|fd| fd.try_clone().ok()),
                 stop_when_mounted,
@@ -128,7 +130,7 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     let init = state::Init { pid, start_time: ProcessStat::read(pid)?.map_or(0, |stat| stat.start_time) };
     log::debug!("container {}: init is process {pid}, started at tick {}", plan.id, init.start_time);
     write_record(plan, undo, &boot_id, &created, &place, Some(init))?;
-    let served = prepare(plan, &cgroup, pid, in_cgroup, join_cgroup, &ours)
+    let served = prepare(plan, &cgroup, pid, in_cgroup, join_cgroup(in_cgroup), &ours)
         .and_then(|()| serve(plan, pid, &ours, undo, hooks_began))
         .map_err(|error| prefer_the_childs_word(error, &ours))
         .map_err(|error| match (error, &undo.init) {

@@ -71,7 +71,7 @@ pub(crate) fn prepare(process: &mut Process, request: &Request<'_>) -> Result<Pr
         error => error,
     })?;
     let Made { pid, pidfd, in_cgroup } = match made {
-        Side::Child => {
+        Side::Child { .. } => {
             let mut close = request.close.clone();
             close.extend([ours.fd().as_raw_fd(), request.init.pidfd().as_raw_fd()]);
             close.extend(unified.map(|fd| fd.as_raw_fd()));

@@ -155,7 +155,7 @@ mod tests {
         use crate::sys::{CloneArgs, Cloned, clone, exit_now};
         let args = CloneArgs { exit_signal: libc::SIGCHLD, ..CloneArgs::default() };
         match clone(&args).unwrap() {
-            Cloned::Child => {
+            Cloned::Child { .. } => {
                 rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP).unwrap();
                 exit_now(0)
             }

@@ -14,7 +14,7 @@ struct Arena {
     used: Cell<usize>,
 }
 
-// SAFETY: the runtime never starts a thread (clippy.toml forbids it), so no two calls overlap.
+// SAFETY: the runtime never starts a thread (conformance/settings/rules forbids it), so no two calls overlap.
 unsafe impl Sync for Arena {}
 
 #[cfg(not(test))]

@@ -17,7 +17,10 @@ pub(crate) struct CloneArgs<'a> {
 
 /// Both sides of a clone.
 pub(crate) enum Cloned {
-    Child,
+    Child {
+        /// As the parent's.
+        in_cgroup: bool,
+    },
     Parent {
         pid: i32,
         pidfd: OwnedFd,
@@ -48,15 +51,19 @@ struct KernelArgs {
 /// Clones this single-threaded process like fork(2). The child shares nothing but what the flags say.
 ///
 /// Falls back to clone(2) where clone3(2) is missing or refused by an outer seccomp filter, and leaves out the cgroup
-/// where only that is not possible (the cgroup is threaded, or frozen: EOPNOTSUPP, EBUSY).
+/// where only that is not possible (the cgroup is threaded, or frozen: EOPNOTSUPP, EBUSY). Without its cgroup the child
+/// gets no new cgroup namespace either: the root of that would be our cgroup.
 pub(crate) fn clone(args: &CloneArgs<'_>) -> Result<Cloned> {
     match clone3(args) {
-        Err(Errno::OPNOTSUPP | Errno::BUSY | Errno::NOENT) if args.cgroup.is_some() => {
-            clone3(&CloneArgs { cgroup: None, ..*args })
-        }
+        Err(Errno::OPNOTSUPP | Errno::BUSY | Errno::NOENT) if args.cgroup.is_some() => clone3(&without_cgroup(args)),
+        Err(Errno::NOSYS | Errno::PERM | Errno::TOOBIG) if args.cgroup.is_some() => clone2(&without_cgroup(args)),
         Err(Errno::NOSYS | Errno::PERM | Errno::TOOBIG) => clone2(args),
         done => done,
     }
+}
+
+fn without_cgroup<'a>(args: &CloneArgs<'a>) -> CloneArgs<'a> {
+    CloneArgs { cgroup: None, flags: args.flags & !(libc::CLONE_NEWCGROUP as u64), ..*args }
 }
 
 fn clone3(args: &CloneArgs<'_>) -> Result<Cloned> {
@@ -89,7 +96,7 @@ fn clone2(args: &CloneArgs<'_>) -> Result<Cloned> {
 
 fn finish(rc: libc::c_long, pidfd: i32, in_cgroup: bool) -> Result<Cloned> {
     match answer(rc)? {
-        0 => Ok(Cloned::Child),
+        0 => Ok(Cloned::Child { in_cgroup }),
         pid => {
             // SAFETY: the kernel made this descriptor for us just now.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
