@@ -11,8 +11,7 @@ use rustix::io::Errno;
 
 impl Root<'_> {
     pub(crate) fn mount_cgroups(&mut self, item: Item, mount: &Mount, cgroups: &CgroupMount) -> Result<OwnedFd> {
-        let target =
-            item.at("create mount point", self.dir.resolve_or_create(&mount.destination, Missing::Directory))?;
+        let (target, _) = self.target(item, &mount.destination, Missing::Directory, || false)?;
         let attr = mount.attr.unwrap_or_default();
         match cgroups {
             CgroupMount::Unified { parameters, fallback } => {

@@ -23,7 +23,7 @@ pub use error::{Failure, Item, Result};
 pub use mounts::may_cover;
 use plan::{Attr, Enter, Plan, Propagation, PropagationKind};
 use resolve::Dir;
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The root of one container while it is being built. Each step is one method, in the order to call them.
 pub struct Root<'p> {
@@ -135,6 +135,11 @@ impl Sources {
             sources.mounts.push(tree);
         }
         Ok(sources)
+    }
+
+    /// All that are open.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.root.iter().chain(self.mounts.iter().flatten()).map(AsFd::as_fd)
     }
 
     fn take(&mut self, index: u16) -> Option<OwnedFd> {

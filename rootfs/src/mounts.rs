@@ -181,7 +181,7 @@ impl Root<'_> {
 
     /// Finds or makes the place to mount on; true if it was made. A place that a link led into a proc file system is refused; what the
     /// destination itself says was checked by the plan.
-    fn target(
+    pub(crate) fn target(
         &self,
         item: Item,
         destination: &CStr,

@@ -69,10 +69,10 @@ pub(crate) enum Message {
     Signal(Signal),
     /// A terminal's master.
     Console(OwnedFd),
-    /// From the intermediate process: the init's pid, and the number of its pidfd in the shared descriptor table.
+    /// From the intermediate process: the process that it cloned for the container.
     Init {
         pid: i32,
-        pidfd: i32,
+        pidfd: OwnedFd,
     },
     Failure(Failure),
     /// The other side is gone.
@@ -230,11 +230,10 @@ impl Channel {
         self.send(&bytes).ok();
     }
 
-    pub(crate) fn send_init(&self, pid: i32, pidfd: i32) -> Result<()> {
-        let mut bytes = [INIT; 9];
-        bytes[1..5].copy_from_slice(&pid.to_le_bytes());
-        bytes[5..9].copy_from_slice(&pidfd.to_le_bytes());
-        self.send(&bytes)
+    pub(crate) fn send_init(&self, pid: i32, pidfd: BorrowedFd<'_>) -> Result<()> {
+        let mut bytes = [INIT; 5];
+        bytes[1..].copy_from_slice(&pid.to_le_bytes());
+        send_descriptor(self.fd(), &bytes, pidfd)
     }
 
     pub(crate) fn send_console(&self, master: BorrowedFd<'_>) -> Result<()> {
@@ -281,7 +280,7 @@ fn parse(bytes: &[u8], descriptor: Option<OwnedFd>) -> Message {
     let word = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, i32::from_le_bytes);
     match bytes {
         [CONSOLE] => descriptor.map_or(Message::End, Message::Console),
-        [INIT, ..] => Message::Init { pid: word(1), pidfd: word(5) },
+        [INIT, ..] => descriptor.map_or(Message::End, |pidfd| Message::Init { pid: word(1), pidfd }),
         [FAILURE, code, low, high, _, _, _, _, length, rest @ ..] => {
             let (what, detail) = rest.split_at(usize::from(*length).min(rest.len()));
             Message::Failure(Failure {
@@ -342,8 +341,8 @@ mod tests {
         }
         a.send_console(a.fd()).unwrap();
         assert!(matches!(b.receive().unwrap(), Message::Console(_)));
-        a.send_init(7, 9).unwrap();
-        assert!(matches!(b.receive().unwrap(), Message::Init { pid: 7, pidfd: 9 }));
+        a.send_init(7, a.fd()).unwrap();
+        assert!(matches!(b.receive().unwrap(), Message::Init { pid: 7, .. }));
         drop(a);
         assert!(matches!(b.receive().unwrap(), Message::End));
         assert!(!b.expect(Signal::Go));

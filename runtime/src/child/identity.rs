@@ -6,10 +6,10 @@ use crate::plan::Process;
 use crate::sync::{Channel, Item, Signal};
 use crate::sys;
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fstat, openat, openat2};
+use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fstat, mkdirat, openat, openat2};
 use rustix::io::Errno;
-use rustix::process::chdir;
-use std::ffi::CStr;
+use rustix::process::fchdir;
+use std::ffi::{CStr, CString};
 
 /// Where the standard streams come from.
 pub(crate) enum Stdio {
@@ -61,13 +61,13 @@ pub(crate) fn take_identity(process: &Process, stdio: Stdio, userns: bool, chann
         }
     }
     schedule(process)?;
-    make_cwd(process)?;
+    let cwd = make_cwd(process)?;
     let home = if process.needs_home { Some(find_home(process.uid)) } else { None };
     rustix::process::umask(Mode::from_raw_mode(process.umask));
     if process.no_new_privileges {
         property("process.noNewPrivileges", sys::set_no_new_privileges())?;
     }
-    let entered = match chdir(&*process.cwd) {
+    let entered = match fchdir(&cwd) {
         // It may belong to the user, and be closed to a root without capabilities.
         Err(Errno::ACCESS) => false,
         done => property("process.cwd: change into it", done).map(|()| true)?,
@@ -75,7 +75,7 @@ pub(crate) fn take_identity(process: &Process, stdio: Stdio, userns: bool, chann
     limit(process, userns, channel)?;
     change_ids(process)?;
     if !entered {
-        property("process.cwd: change into it", chdir(&*process.cwd))?;
+        property("process.cwd: change into it", fchdir(&cwd))?;
     }
     check_cwd()?;
     Ok(home)
@@ -129,20 +129,43 @@ fn schedule(process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// Missing directories of the working directory are made. The process is inside the container's root, so that links
-/// lead nowhere else; magic ones are the kernel's and are refused by the check that follows.
-fn make_cwd(process: &Process) -> Result<()> {
-    if process.cwd.to_bytes() == b"/" || rustix::fs::stat(&*process.cwd).is_ok() {
-        return Ok(());
+/// Opens a directory of the container. Links count, but for those of /proc that lead to what a process has open: they
+/// lead out of the container (CVE-2024-21626).
+fn open_directory(path: &CStr) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
+        // Without openat2 no link at all is followed at the end; the check of the working directory has the last word.
+        Err(Errno::NOSYS | Errno::PERM) => openat(CWD, path, flags | OFlags::NOFOLLOW, Mode::empty()),
+        opened => opened,
+    }
+}
+
+/// Opens the working directory; what is missing of it is made, each part in the one above that is held open.
+fn make_cwd(process: &Process) -> Result<OwnedFd> {
+    let failed = |what, errno| Item::Property.failure(what, errno);
+    match open_directory(&process.cwd) {
+        Ok(fd) => return Ok(fd),
+        Err(Errno::NOENT) => {}
+        Err(errno) => return Err(failed("process.cwd: change into it", errno)),
     }
     let path = process.cwd.to_bytes();
+    let mut above = property("process.cwd: open the root", open_directory(c"/"))?;
+    let mut start = 1;
     for end in (1..=path.len()).filter(|end| *end == path.len() || path[*end] == b'/') {
-        match rustix::fs::mkdirat(CWD, &path[..end], Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST | Errno::ROFS | Errno::ACCESS) => {}
-            done => return Item::Property.at("process.cwd: create it", done),
-        }
+        let prefix = CString::new(&path[..end]).unwrap_or_default();
+        let name = CString::new(&path[start..end]).unwrap_or_default();
+        start = (end + 1).min(path.len());
+        above = match open_directory(&prefix) {
+            Err(Errno::NOENT) => {
+                property("process.cwd: create it", mkdirat(&above, &*name, Mode::from_raw_mode(0o755)))?;
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                property("process.cwd: open it", openat(&above, &*name, flags, Mode::empty()))?
+            }
+            Err(errno) => return Err(failed("process.cwd: change into it", errno)),
+            Ok(fd) => fd,
+        };
     }
-    Ok(())
+    Ok(above)
 }
 
 /// A working directory outside the root has no path that starts with a slash (CVE-2024-21626).

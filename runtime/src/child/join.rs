@@ -1,12 +1,13 @@
 //! The intermediate process, where namespaces are joined or clocks set: it enters them one by one and then clones the
 //! container's process as a child of its own parent.
 //!
-//! It shares its parent's descriptor table (CLONE_FILES), so nothing may be closed here.
+//! It is in the container's cgroup already, so that its child is born there, and it closes what it has of the host
+//! before that: a container that may trace its processes sees the child's descriptors from its first moment.
 
 use super::{Result, property};
 use crate::sync::{Channel, Item, Signal};
 use crate::sys::{self, CloneArgs, Cloned};
-use rustix::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
 /// One namespace to enter.
@@ -29,20 +30,17 @@ pub(crate) struct JoinPlan<'p> {
     pub time_offsets: Option<&'p str>,
     /// A new time namespace has to be unshared.
     pub new_time: bool,
-    /// Who made this process.
-    pub parent: i32,
+    /// Descriptors that the container's process needs; all others are closed.
+    pub keep: &'p [i32],
     /// For the clone of the container's process.
     pub clone_flags: u64,
-    pub cgroup: Option<BorrowedFd<'p>>,
 }
 
 /// Returns in the container's process; the intermediate one tells the parent and exits.
-///
-/// What it returns there is whether that process is in its cgroup.
-pub(crate) fn run(plan: &JoinPlan<'_>, channel: &Channel) -> bool {
+pub(crate) fn run(plan: &JoinPlan<'_>, channel: &Channel) {
     match enter(plan, channel) {
-        Ok(Some(in_cgroup)) => in_cgroup,
-        Ok(None) => sys::exit_now(0),
+        Ok(true) => {}
+        Ok(false) => sys::exit_now(0),
         Err(failure) => {
             channel.fail(&failure);
             sys::exit_now(1)
@@ -50,15 +48,18 @@ pub(crate) fn run(plan: &JoinPlan<'_>, channel: &Channel) -> bool {
     }
 }
 
-/// None in the intermediate process.
-fn enter(plan: &JoinPlan<'_>, channel: &Channel) -> Result<Option<bool>> {
+/// True in the container's process.
+fn enter(plan: &JoinPlan<'_>, channel: &Channel) -> Result<bool> {
+    // The parent's end of the channel too, or its end would not be noticed here.
+    let mut keep = plan.keep.to_vec();
+    keep.extend(plan.entries.iter().map(|entry| entry.fd.as_raw_fd()));
+    keep.extend(plan.of_process.map(|(process, _)| process.as_raw_fd()));
+    property("close the host's descriptors", sys::close_all_but(&keep))?;
     join_all(plan)?;
+    property("close the namespaces' descriptors", sys::close_all_but(plan.keep))?;
     if plan.new_user {
         property("linux.namespaces: new user namespace", sys::unshare(libc::CLONE_NEWUSER))?;
     }
-    // The shared descriptors include the parent's end of the channel, so that its end would not be noticed here. After
-    // the user namespace, since a change of rights undoes it.
-    property("watch the parent", sys::end_with_parent(plan.parent))?;
     if plan.ask_about_ids {
         property("linux.uidMappings: ask for the id maps", channel.signal(Signal::MapIds))?;
         if !channel.expect(Signal::Mapped) {
@@ -71,15 +72,12 @@ fn enter(plan: &JoinPlan<'_>, channel: &Channel) -> Result<Option<bool>> {
     }
     // Before anything in the container can see this process (CVE-2016-9962).
     property("hide the process", sys::set_dumpable(false))?;
-    let args = CloneArgs { flags: plan.clone_flags | libc::CLONE_PARENT as u64, exit_signal: 0, cgroup: plan.cgroup };
+    let args = CloneArgs { flags: plan.clone_flags | libc::CLONE_PARENT as u64, exit_signal: 0, cgroup: None };
     match property("clone the container's process", sys::clone(&args))? {
-        Cloned::Child { in_cgroup } => Ok(Some(in_cgroup)),
-        Cloned::Parent { pid, pidfd, in_cgroup } => {
-            // The number stays valid in the shared table; a negative one says that the cgroup is still to be joined.
-            let number = pidfd.into_raw_fd();
-            let number = if in_cgroup || plan.cgroup.is_none() { number } else { -number };
-            property("tell of the container's process", channel.send_init(pid, number))?;
-            Ok(None)
+        Cloned::Child { .. } => Ok(true),
+        Cloned::Parent { pid, pidfd, .. } => {
+            property("tell of the container's process", channel.send_init(pid, pidfd.as_fd()))?;
+            Ok(false)
         }
     }
 }
@@ -121,6 +119,5 @@ fn set_clocks(offsets: Option<&str>) -> Result<()> {
         openat(CWD, c"/proc/self/timens_offsets", flags, Mode::empty()),
     )?;
     let written = property("linux.timeOffsets", rustix::io::write(&file, offsets.as_bytes()))?;
-    // The table is shared with the parent, where this number is free: it may be closed.
     if written == offsets.len() { Ok(()) } else { Err(Item::Property.failure("linux.timeOffsets", Errno::INVAL)) }
 }

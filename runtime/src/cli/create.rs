@@ -169,6 +169,8 @@ pub(super) fn enter_safely(parsed: &Parsed<'_>, args: &[&std::ffi::CStr]) -> Res
             return Err(bad("--preserve-fds", format_args!("descriptor {number} is not open")));
         }
     }
+    // What is made here must be neither open to others nor closed to us; the container's umask is its own.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     sys::wait_for_children().context(|| "sigaction".to_owned())?;
     sys::close_range_now(3 + keep).context(|| "close inherited descriptors".to_owned())?;
     sys::seal(args).context(|| "run from a sealed copy of the program".to_owned())

@@ -8,12 +8,12 @@ use crate::parent::attach::{Foreground, Signals, Terminal};
 use crate::parent::{exec, sockets};
 use crate::plan::{Host, Process, ProcessOptions};
 use crate::state::{Record, Status, view};
-use rustix::fd::{AsFd, AsRawFd};
+use rustix::fd::AsFd;
 use spec::{Capabilities, List, Str};
 use std::borrow::Cow;
 
 pub(super) fn command(app: &App<'_>) -> Result<i32> {
-    with_record(app, |root, dir, record| {
+    with_record(app, |_, dir, record| {
         let (status, init) = view(dir, record)?;
         let refuse = |article, status| Error::Status { verb: "exec in", article, status, id: dir.id.clone() };
         match status {
@@ -35,8 +35,7 @@ pub(super) fn command(app: &App<'_>) -> Result<i32> {
             Some((path, text)) => from_file(app, &spec, config::parse_process(path, text)?),
             None => from_flags(app, &spec)?,
         };
-        let close = vec![root.fd().as_raw_fd(), dir.fd().as_raw_fd()];
-        Exec { app, record, init: &init, spec: &spec }.run(&asked, close)
+        Exec { app, record, init: &init, spec: &spec }.run(&asked)
     })
 }
 
@@ -186,7 +185,7 @@ struct Exec<'e, 'a> {
 }
 
 impl Exec<'_, '_> {
-    fn run(&self, asked: &spec::Process<'_>, close: Vec<i32>) -> Result<i32> {
+    fn run(&self, asked: &spec::Process<'_>) -> Result<i32> {
         let app = self.app;
         let detach = app.flag("detach");
         let mut process = self.process(asked)?;
@@ -203,7 +202,6 @@ impl Exec<'_, '_> {
             cgroup: cgroup(app, self.record)?,
             console_socket,
             preserve_fds: preserve_fds(&app.parsed)?,
-            close,
         };
         let mut prepared = exec::prepare(&mut process, &request)?;
         let terminal = prepared.console.take().map(Terminal::new).transpose()?;

@@ -2,7 +2,9 @@
 
 use super::spec::{Process, Spec};
 use crate::error::{Context, Error, Result};
+use rustix::fs::{FileType, OFlags};
 use serde::Deserialize;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// A bundle on disk.
@@ -18,12 +20,34 @@ impl Bundle {
         let path = std::path::absolute(if bundle.is_empty() { "." } else { bundle })
             .context(|| format!("--bundle {bundle:?}"))?;
         let file = config.map_or_else(|| path.join("config.json"), PathBuf::from);
-        let text = std::fs::read(&file).map_err(|error| explain(&path, &file, &error))?;
+        let text = read_regular(&file).map_err(|error| explain(&path, &file, &error))?;
         let text = String::from_utf8(text).map_err(|error| Error::Document {
             file: file.display().to_string(),
             problem: format!("not UTF-8: {error}"),
         })?;
         Ok(Bundle { path, text })
+    }
+}
+
+/// Larger than any that an engine writes.
+const MAX_CONFIG: u64 = 64 << 20;
+
+/// A pipe or a device would be waited for, or read for ever.
+fn read_regular(file: &Path) -> std::io::Result<Vec<u8>> {
+    let open = rustix::fs::open(
+        file,
+        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )?;
+    let stat = rustix::fs::fstat(&open)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(std::io::Error::other("is no regular file"));
+    }
+    let mut text = Vec::with_capacity((stat.st_size as u64).min(MAX_CONFIG) as usize + 1);
+    std::fs::File::from(open).take(MAX_CONFIG + 1).read_to_end(&mut text)?;
+    match text.len() as u64 > MAX_CONFIG {
+        true => Err(std::io::Error::other("is larger than 64 MiB")),
+        false => Ok(text),
     }
 }
 

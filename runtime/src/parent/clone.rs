@@ -5,7 +5,7 @@ use crate::child::{self, Entry, JoinPlan};
 use crate::error::{Context, Error, Result, bad};
 use crate::plan::{NAMESPACES, Namespaces};
 use crate::state::wait_readable;
-use crate::sync::{Channel, Message, Signal};
+use crate::sync::{Channel, Item, Message, Signal};
 use crate::sys::{self, CloneArgs, Cloned};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -38,6 +38,8 @@ pub(crate) struct Request<'p> {
     pub cgroup: Option<BorrowedFd<'p>>,
     /// The cgroup namespace is made by the child once it is in its cgroups.
     pub later: i32,
+    /// Descriptors that the container's process needs.
+    pub keep: &'p [i32],
 }
 
 impl Request<'_> {
@@ -77,28 +79,40 @@ pub(crate) fn make(request: &Request<'_>, channel: &Channel, theirs: &Channel) -
         let args = CloneArgs { flags: new as u64, exit_signal: libc::SIGCHLD, cgroup: request.cgroup };
         let what = || "clone the container's process".to_owned();
         return Ok(match sys::clone(&args).context(what)? {
-            Cloned::Child { in_cgroup } => Side::Child { in_cgroup },
+            Cloned::Child { in_cgroup } => {
+                if let Err(errno) = sys::close_all_but(request.keep) {
+                    theirs.fail(&Item::Property.failure("close the host's descriptors", errno));
+                    sys::exit_now(1);
+                }
+                Side::Child { in_cgroup }
+            }
             Cloned::Parent { pid, pidfd, in_cgroup } => Side::Parent(Made { pid, pidfd, in_cgroup }),
         });
     }
     // A new user namespace comes first, so that the others belong to it.
     let new_user = namespaces.has_new(libc::CLONE_NEWUSER);
-    let join = JoinPlan {
+    let mut join = JoinPlan {
         entries: request.entries,
         of_process: request.of_process,
         ask_about_ids: new_user || namespaces.expected_ids.is_some(),
         new_user,
         time_offsets: namespaces.time_offsets.as_deref(),
         new_time,
-        parent: rustix::process::getpid().as_raw_nonzero().get(),
+        keep: request.keep,
         clone_flags: (new & !libc::CLONE_NEWUSER & !libc::CLONE_NEWTIME) as u64,
-        cgroup: request.cgroup,
     };
-    let args = CloneArgs { flags: libc::CLONE_FILES as u64, exit_signal: libc::SIGCHLD, cgroup: None };
+    let args = CloneArgs { flags: 0, exit_signal: libc::SIGCHLD, cgroup: request.cgroup };
     match sys::clone(&args).context(|| "clone the intermediate process".to_owned())? {
-        Cloned::Child { .. } => Ok(Side::Child { in_cgroup: child::run_join(&join, theirs) }),
-        Cloned::Parent { pid, pidfd, .. } => {
-            let made = serve_intermediate(pid, &pidfd, namespaces, channel);
+        Cloned::Child { in_cgroup } => {
+            if request.cgroup.is_some() && !in_cgroup {
+                // The root of the namespace would be our cgroup.
+                join.clone_flags &= !(libc::CLONE_NEWCGROUP as u64);
+            }
+            child::run_join(&join, theirs);
+            Ok(Side::Child { in_cgroup })
+        }
+        Cloned::Parent { pid, pidfd, in_cgroup } => {
+            let made = serve_intermediate(pid, &pidfd, namespaces, channel, in_cgroup);
             // It ends at once: it has said all it had to say, or it is of no use any more.
             if made.is_err() {
                 sys::send_signal(pidfd.as_fd(), libc::SIGKILL).ok();
@@ -109,17 +123,20 @@ pub(crate) fn make(request: &Request<'_>, channel: &Channel, theirs: &Channel) -
     }
 }
 
-fn serve_intermediate(pid: i32, pidfd: &OwnedFd, namespaces: &Namespaces, channel: &Channel) -> Result<Made> {
+fn serve_intermediate(
+    pid: i32,
+    pidfd: &OwnedFd,
+    namespaces: &Namespaces,
+    channel: &Channel,
+    in_cgroup: bool,
+) -> Result<Made> {
     loop {
         match next(channel, pidfd)? {
             Message::Signal(Signal::MapIds) => {
                 super::id_map::answer(pid, namespaces)?;
                 channel.signal(Signal::Mapped).context(|| "answer the intermediate process".to_owned())?;
             }
-            Message::Init { pid, pidfd: number } => {
-                let pidfd = sys::adopt_descriptor(number.abs());
-                return Ok(Made { pid, pidfd, in_cgroup: number > 0 });
-            }
+            Message::Init { pid, pidfd } => return Ok(Made { pid, pidfd, in_cgroup }),
             Message::Failure(failure) => return Err(Error::Step(failure)),
             Message::End => return Err(Error::ChildDied("ended before it was made".to_owned())),
             message => channel.keep(message),
@@ -127,7 +144,7 @@ fn serve_intermediate(pid: i32, pidfd: &OwnedFd, namespaces: &Namespaces, channe
     }
 }
 
-/// The next message. The intermediate process shares our descriptors, so that its end does not end the socket.
+/// The next message. Our copy of its end of the socket is still open, so that its end does not end the socket.
 fn next(channel: &Channel, pidfd: &OwnedFd) -> Result<Message> {
     use rustix::event::{PollFd, PollFlags, poll};
     loop {

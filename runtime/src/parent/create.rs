@@ -84,12 +84,14 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     // Where clone3 cannot put the child into all its cgroups, its cgroup namespace would have the wrong root.
     let all_by_clone = cgroup.unified_fd().is_some() && place.paths().all(|(controllers, _)| controllers.is_empty());
     let later = if all_by_clone || place.is_disabled() { 0 } else { libc::CLONE_NEWCGROUP };
+    let keep = kept(plan, request, &theirs, listener.as_ref(), &sources);
     let clone_request = CloneRequest {
         namespaces: &plan.namespaces,
         entries: &entries,
         of_process: None,
         cgroup: cgroup.unified_fd(),
         later,
+        keep: &keep,
     };
     // Of a cgroup namespace that the clone could not make.
     let has_cgroup = !place.is_disabled() && plan.namespaces.has_new(libc::CLONE_NEWCGROUP);
@@ -103,11 +105,6 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     let states = [document.cut("creating"), document.cut("created")];
     let made = match clone::make(&clone_request, &ours, &theirs)? {
         Side::Child { in_cgroup } => {
-            // Directories of the host that the container's process must not hold (CVE-2024-21626).
-            let mut close = vec![dir.fd().as_raw_fd(), undo.root().fd().as_raw_fd(), ours.fd().as_raw_fd()];
-            close.extend(cgroup.unified_fd().map(|fd| fd.as_raw_fd()));
-            close.extend(entries.iter().map(|entry| entry.fd.as_raw_fd()));
-            sys::close_inherited(&close);
             let map_ids = plan.namespaces.ids.is_some() && !clone_request.goes_through();
             child::run_init(Init {
                 channel: theirs,
@@ -143,6 +140,22 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
         write_record(plan, undo, &boot_id, &created, &place, Some(init))?;
     }
     Ok((pid, ours, console))
+}
+
+/// The descriptors that the container's init needs.
+fn kept(
+    plan: &Plan,
+    request: &Request<'_>,
+    theirs: &Channel,
+    listener: Option<&OwnedFd>,
+    sources: &Sources,
+) -> Vec<i32> {
+    let mut keep = vec![theirs.fd().as_raw_fd()];
+    keep.extend(listener.map(AsRawFd::as_raw_fd));
+    keep.extend(request.console_socket.as_ref().map(AsRawFd::as_raw_fd));
+    keep.extend(sources.descriptors().map(|fd| fd.as_raw_fd()));
+    keep.extend((3..3 + plan.preserve_fds).filter_map(|number| i32::try_from(number).ok()));
+    keep
 }
 
 /// While the child builds its root.

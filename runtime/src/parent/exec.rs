@@ -20,8 +20,6 @@ pub(crate) struct Request<'a> {
     pub cgroup: Option<cgroup::Cgroup>,
     pub console_socket: Option<OwnedFd>,
     pub preserve_fds: u32,
-    /// Descriptors of the host's directories, for the new process to close.
-    pub close: Vec<i32>,
 }
 
 /// A process in the container that waits for [`Signal::Go`].
@@ -64,20 +62,19 @@ pub(crate) fn prepare(process: &mut Process, request: &Request<'_>) -> Result<Pr
     }
     let unified = request.cgroup.as_ref().and_then(|cgroup| cgroup.unified_fd());
     let of_process = (flags != 0).then(|| (request.init.pidfd().as_fd(), flags));
-    let clone_request = CloneRequest { namespaces: &none, entries: &[], of_process, cgroup: unified, later: 0 };
+    let mut keep = vec![theirs.fd().as_raw_fd()];
+    keep.extend(root.as_ref().map(AsRawFd::as_raw_fd));
+    keep.extend(request.console_socket.as_ref().map(AsRawFd::as_raw_fd));
+    keep.extend((3..3 + request.preserve_fds).filter_map(|number| i32::try_from(number).ok()));
+    let clone_request =
+        CloneRequest { namespaces: &none, entries: &[], of_process, cgroup: unified, later: 0, keep: &keep };
     let userns = flags & libc::CLONE_NEWUSER != 0;
     let made = clone::make(&clone_request, &ours, &theirs).map_err(|error| match error {
         Error::Step(failure) => describe::exec_failure(process, &failure),
         error => error,
     })?;
     let Made { pid, pidfd, in_cgroup } = match made {
-        Side::Child { .. } => {
-            let mut close = request.close.clone();
-            close.extend([ours.fd().as_raw_fd(), request.init.pidfd().as_raw_fd()]);
-            close.extend(unified.map(|fd| fd.as_raw_fd()));
-            sys::close_inherited(&close);
-            run(process, request, theirs, root, userns)
-        }
+        Side::Child { .. } => run(process, request, theirs, root, userns),
         Side::Parent(made) => made,
     };
     drop(theirs);

@@ -23,10 +23,6 @@ impl<'a> Undo<'a> {
         Undo { root, dir: Some(dir), cgroup: None, init: None, resctrl: Vec::new(), net_devices: None, pid_file: None }
     }
 
-    pub(crate) fn root(&self) -> &StateRoot {
-        self.root
-    }
-
     /// The container is: nothing is to be undone any more.
     pub(crate) fn disarm(mut self) -> (Option<StateDir>, Option<OwnedFd>) {
         self.cgroup = None;

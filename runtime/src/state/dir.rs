@@ -61,10 +61,6 @@ impl StateRoot {
             .ok_or_else(|| Error::Sys { what: format!("open state root {}", path.display()), errno: Errno::NOENT })
     }
 
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-
     /// The names in it, sorted. Not each is a container.
     pub(crate) fn names(&self) -> Result<Vec<String>> {
         let what = || format!("read {}", self.path.display());
@@ -88,9 +84,12 @@ impl StateRoot {
             Err(Errno::EXIST) => return Err(Error::Exists(id.to_owned())),
             done => done.context(|| format!("create {}/{id}", self.path.display()))?,
         }
-        let dir = self.find(id)?.ok_or_else(|| Error::NoContainer(id.to_owned()))?;
-        dir.lock()?;
-        Ok(dir)
+        let made = self.container(id).and_then(|dir| dir.lock().map(|()| dir));
+        if made.is_err() {
+            // Or the id would be taken by nothing.
+            unlinkat(&self.fd, id, AtFlags::REMOVEDIR).ok();
+        }
+        made
     }
 
     pub(crate) fn container(&self, id: &str) -> Result<StateDir> {
@@ -151,7 +150,8 @@ impl StateDir {
 
     /// Waits for whoever creates or deletes this container.
     pub(crate) fn lock(&self) -> Result<()> {
-        flock(&self.fd, FlockOperation::LockExclusive).context(|| format!("lock the state of {}", self.id))
+        rustix::io::retry_on_intr(|| flock(&self.fd, FlockOperation::LockExclusive))
+            .context(|| format!("lock the state of {}", self.id))
     }
 
     /// Whether somebody creates or deletes this container just now.

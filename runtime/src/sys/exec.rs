@@ -92,19 +92,32 @@ pub(crate) fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Takes over a descriptor that another process put into the table shared with it (CLONE_FILES), and told us the number
-/// of.
-pub(crate) fn adopt_descriptor(number: i32) -> rustix::fd::OwnedFd {
-    use rustix::fd::FromRawFd;
-    // SAFETY: the process that opened it gave up its ownership when it sent the number.
-    unsafe { rustix::fd::OwnedFd::from_raw_fd(number) }
+/// In a new process: closes everything but the standard streams and these. What it inherited of the host, directories
+/// above all, must be gone before anything in a container can look at it (CVE-2024-21626).
+pub(crate) fn close_all_but(keep: &[i32]) -> Result<()> {
+    let mut keep: Vec<u32> = keep.iter().filter_map(|number| u32::try_from(*number).ok()).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for number in keep.into_iter().filter(|number| *number >= 3) {
+        if number > first {
+            close_range_inherited(first, number - 1)?;
+        }
+        first = number + 1;
+    }
+    close_range_inherited(first, u32::MAX)
 }
 
-/// In a new process: closes copies of descriptors whose owners live on in the parent's memory only.
-pub(crate) fn close_inherited(numbers: &[i32]) {
-    for number in numbers {
-        // SAFETY: the owners of these numbers are never used or dropped in this process, which ends by execve or _exit.
-        unsafe { libc::close(*number) };
+fn close_range_inherited(first: u32, last: u32) -> Result<()> {
+    // SAFETY: the owners of these numbers are never used or dropped in this process, which ends by execve or _exit.
+    match answer(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }) {
+        Ok(_) => Ok(()),
+        Err(Errno::NOSYS | Errno::PERM) => each_descriptor(first, |fd| {
+            if u32::try_from(fd).is_ok_and(|fd| fd <= last) {
+                // SAFETY: as above.
+                unsafe { libc::close(fd) };
+            }
+        }),
+        Err(errno) => Err(errno),
     }
 }
 

@@ -91,15 +91,6 @@ pub(crate) fn set_child_subreaper() -> Result<()> {
     prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)
 }
 
-/// PR_SET_PDEATHSIG: this process is killed when `parent` ends; it exits at once if that has happened.
-pub(crate) fn end_with_parent(parent: i32) -> Result<()> {
-    prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0)?;
-    if rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get()) != Some(parent) {
-        super::exit_now(1);
-    }
-    Ok(())
-}
-
 /// Joins the session keyring of this name, made if missing, and adds permission bits to it (keyctl(2)). Answers ENOSYS where the kernel has no keyrings.
 pub(crate) fn join_session_keyring(name: &CStr, bits: u32) -> Result<()> {
     // SAFETY: `name` ends in NUL and outlives the call.

@@ -14,8 +14,7 @@ mod signals;
 
 pub(crate) use clone::{CloneArgs, Cloned, clone, has_clone3, setns, unshare};
 pub(crate) use exec::{
-    StringArray, adopt_descriptor, close_inherited, close_range_cloexec, close_range_now, execve, exit_now, is_open,
-    open_standard_streams,
+    StringArray, close_all_but, close_range_cloexec, close_range_now, execve, exit_now, is_open, open_standard_streams,
 };
 pub(crate) use identity::*;
 pub(crate) use ioctl::*;
