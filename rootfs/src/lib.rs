@@ -1,8 +1,9 @@
 //! A container's root file system: mounts, devices, links, masked and read-only paths, and the way in.
 //!
 //! It carries out a [`Plan`] inside the container's own mount namespace and leaves nothing on the host. Everything is
-//! reached by descriptors from the root mount, so that a hostile image cannot lead a step elsewhere. It knows nothing
-//! of config.json.
+//! reached by descriptors from the root mount, so that a hostile image cannot lead a step elsewhere. Descriptors that it
+//! is done with stay open, close-on-exec, for the caller to close at once when the root is entered. It knows nothing of
+//! config.json.
 
 mod api;
 mod cgroups;

@@ -24,6 +24,8 @@ impl Root<'_> {
             if !set {
                 item.at("make read-only", self.api.set_attr(mounted.as_fd(), READ_ONLY, false))?;
             }
+            self.api.leave(mounted);
+            self.api.leave(target);
         }
         Ok(())
     }
@@ -100,6 +102,7 @@ impl Root<'_> {
         if !set {
             item.at("make read-only", self.api.set_attr(mounted.as_fd(), READ_ONLY, false))?;
         }
+        self.api.leave(mounted);
         Ok(())
     }
 

@@ -52,6 +52,7 @@ impl Root<'_> {
         for propagation in &mount.propagation {
             item.at("set the propagation", self.api.propagate_mount(mounted.as_fd(), *propagation))?;
         }
+        self.api.leave(mounted);
         Ok(())
     }
 
@@ -152,6 +153,7 @@ impl Root<'_> {
             mounted => mounted,
         };
         let mounted = item.at("mount", mounted)?;
+        self.api.leave(target);
         if later {
             self.read_only_later.push(item.at("keep", rustix::io::fcntl_dupfd_cloexec(&mounted, 3))?);
         }

@@ -6,7 +6,7 @@ use crate::plan::{Hook, Plan};
 use crate::sync::{Channel, Failure, Item, Signal, send_descriptor};
 use crate::sys;
 use rootfs::{Root, Sources};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
@@ -81,6 +81,7 @@ fn build(init: &mut Init<'_>) -> Result<Prepared> {
     sysctl::write(&init.plan.sysctl, &root)?;
     root.restrict()?;
     root.enter()?;
+    close_the_rest(init, console.as_ref())?;
     let Some(process) = &init.plan.process else { return Ok((None, None)) };
     let stdio = match console {
         Some(slave) => identity::Stdio::Terminal(slave),
@@ -89,6 +90,15 @@ fn build(init: &mut Init<'_>) -> Result<Prepared> {
     let home = identity::take_identity(process, stdio, init.plan.root.userns, &init.channel)?;
     let found = program::find(process)?;
     Ok((Some(found), home))
+}
+
+/// All that building the root has left open.
+fn close_the_rest(init: &Init<'_>, console: Option<&OwnedFd>) -> Result<()> {
+    let mut keep = vec![init.channel.fd().as_raw_fd()];
+    keep.extend(init.listener.as_ref().map(AsRawFd::as_raw_fd));
+    keep.extend(console.map(AsRawFd::as_raw_fd));
+    keep.extend((3..3 + init.plan.preserve_fds).filter_map(|number| i32::try_from(number).ok()));
+    property("close what building the root has left open", sys::close_all_but(&keep))
 }
 
 /// The end of the parent is the end of an unfinished container.

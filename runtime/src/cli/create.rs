@@ -140,9 +140,9 @@ pub(super) fn preserve_fds(parsed: &Parsed<'_>) -> Result<u32> {
 /// sd_listen_fds(3): counts only if it was meant for this process; the container's program is process 1.
 fn listen_fds() -> (u32, Vec<String>) {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
-    let own = rustix::process::getpid().as_raw_nonzero().get() as u32;
+    let own = || rustix::process::getpid().as_raw_nonzero().get() as u32;
     match (number("LISTEN_FDS"), number("LISTEN_PID")) {
-        (Some(count @ 1..), Some(pid)) if pid == own => {
+        (Some(count @ 1..), Some(pid)) if pid == own() => {
             let mut env = vec![format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()];
             env.extend(std::env::var("LISTEN_FDNAMES").ok().map(|names| format!("LISTEN_FDNAMES={names}")));
             (count, env)
@@ -154,16 +154,20 @@ fn listen_fds() -> (u32, Vec<String>) {
 /// For commands that enter a container, before anything is opened: descriptors that the container keeps must be open, all others are closed (CVE-2024-21626).
 /// Then the program runs again from where nothing can be written to it.
 pub(super) fn enter_safely(parsed: &Parsed<'_>, args: &[&std::ffi::CStr]) -> Result<()> {
-    let keep = match parsed.command.name {
-        "exec" => preserve_fds(parsed)?,
-        "create" | "run" => Inherited::new(parsed)?.count,
-        _ => return Ok(()),
-    };
+    if !matches!(parsed.command.name, "create" | "run" | "exec") {
+        return Ok(());
+    }
     if !rustix::process::geteuid().is_root() {
         return Err(Error::Usage(
             "running containers without root privileges is not supported by this version of proa".into(),
         ));
     }
+    // First, since the program begins anew by it.
+    sys::seal(args).context(|| "run from a sealed copy of the program".to_owned())?;
+    let keep = match parsed.command.name {
+        "exec" => preserve_fds(parsed)?,
+        _ => Inherited::new(parsed)?.count,
+    };
     for number in 3..3 + keep {
         if !sys::is_open(number as i32) {
             return Err(bad("--preserve-fds", format_args!("descriptor {number} is not open")));
@@ -172,8 +176,7 @@ pub(super) fn enter_safely(parsed: &Parsed<'_>, args: &[&std::ffi::CStr]) -> Res
     // What is made here must be neither open to others nor closed to us; the container's umask is its own.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     sys::wait_for_children().context(|| "sigaction".to_owned())?;
-    sys::close_range_now(3 + keep).context(|| "close inherited descriptors".to_owned())?;
-    sys::seal(args).context(|| "run from a sealed copy of the program".to_owned())
+    sys::close_range_now(3 + keep).context(|| "close inherited descriptors".to_owned())
 }
 
 /// `--pid-file`, absolute.
