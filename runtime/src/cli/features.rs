@@ -89,6 +89,8 @@ pub(super) fn command() -> Result<()> {
         },
         annotations: BTreeMap::from([
             ("org.opencontainers.runc.checkpoint.enabled", "false".to_owned()),
+            // Commands of runc's that this version refuses.
+            ("io.github.proa.commands.missing", "checkpoint events restore update".to_owned()),
             ("io.github.proa.version", env!("CARGO_PKG_VERSION").to_owned()),
             ("io.github.proa.commit", super::COMMIT.to_owned()),
         ]),
