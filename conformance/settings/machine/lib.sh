@@ -1,0 +1,45 @@
+# Sourced by the scripts beside it: the cache, one builder at a time, a Debian root that boots.
+set -eu
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${PROA_CACHE:-$HOME/.cache/proa}
+mkdir -p "$cache"
+
+die() { echo "${0##*/}: $*" >&2; exit 125; }
+need() { "$here/../need" "$@" || exit 125; }
+
+# once TARGET COMMAND...: makes TARGET by `COMMAND... TEMPORARY`, unless it is there; nobody sees half of it.
+once() {
+  local target=$1; shift
+  exec 9>"$target.lock"; flock 9
+  if [ ! -e "$target" ]; then
+    rm -rf "$target.new"; "$@" "$target.new"; mv "$target.new" "$target"
+  fi
+  exec 9>&-
+}
+
+# The first Debian archive that this machine's own apt sources name, else Debian's.
+mirror() {
+  local uri
+  for _ in 1 2; do
+    uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' 'Component: main' 2>/dev/null | head -n1)
+    if [ -n "$uri" ]; then echo "$uri"; return; fi
+    apt-get update >/dev/null 2>&1 || break
+  done
+  echo http://deb.debian.org/debian
+}
+
+# debian SUITE PACKAGE,... DIR: a root with a normal user that has subordinate ids and a systemd of its own.
+debian() {
+  need mmdebstrap mmdebstrap
+  local log=$cache/debian-$1.log
+  INITRD=No mmdebstrap --variant=minbase --include="$2" --aptopt='Acquire::Check-Valid-Until "false"' \
+    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
+    --customize-hook='chroot "$1" useradd --create-home --uid 1000 --shell /bin/bash user' \
+    --customize-hook='for f in subuid subgid; do echo user:100000:65536 >"$1/etc/$f"; done' \
+    --customize-hook='mkdir -p "$1/var/lib/systemd/linger"; touch "$1/var/lib/systemd/linger/user"' \
+    --customize-hook='chroot "$1" systemctl mask timers.target apparmor.service systemd-udev-trigger.service' \
+    --customize-hook='od -An -N16 -tx1 /dev/urandom | tr -d " " >"$1/etc/machine-id"' \
+    --customize-hook="cp '$here'/guest/job.* \"\$1/etc/systemd/system/\"; cp '$here/guest/run-job' \"\$1/usr/local/bin/\"" \
+    --customize-hook="cp '$here/guest/as-user' \"\$1/usr/local/bin/\"" \
+    "$1" "$3" "$(mirror)" >"$log" 2>&1 </dev/null || die "cannot build a Debian $1 root, see $log"
+}
