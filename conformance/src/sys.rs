@@ -169,7 +169,7 @@ pub fn window_size(fd: &impl AsRawFd) -> io::Result<(u16, u16)> {
 pub fn namespace_kind(fd: &OwnedFd) -> io::Result<i32> {
     const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
     // SAFETY: NS_GET_NSTYPE takes no argument.
-    check(unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE) })
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE as _) })
 }
 
 /// Installs a seccomp program on this process and all it will start, without

@@ -265,7 +265,11 @@ fn data(filesystem: &Filesystem, mode: Option<&CStr>) -> Result<Option<CString>>
         text.extend_from_slice(parameter.name.to_bytes());
         if let Some(value) = &parameter.value {
             text.push(b'=');
-            text.extend_from_slice(value.to_bytes());
+            // Labels of SELinux have commas in them, and it knows quotes.
+            let quote: &[u8] = if parameter.name.to_bytes().ends_with(b"context") { b"\"" } else { b"" };
+            for part in [quote, value.to_bytes(), quote] {
+                text.extend_from_slice(part);
+            }
         }
     }
     if text.is_empty() {

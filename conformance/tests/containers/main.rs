@@ -19,6 +19,7 @@ mod fds;
 mod hook_failures;
 mod hooks;
 mod ids;
+mod labels;
 mod lifecycle;
 mod misc;
 mod mount_options;
@@ -87,6 +88,7 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("hooks", hooks::CASES),
     ("hook_failures", hook_failures::CASES),
     ("cgroups", cgroups::CASES),
+    ("labels", labels::CASES),
     ("misc", misc::CASES),
     ("scheduling", scheduling::CASES),
     ("net_devices", net_devices::CASES),

@@ -9,12 +9,10 @@ use serde_json::{Value, json};
 
 crate::cases! {
     "R-29" => seccomp,
-    "R-29" => labels,
     "R-29" => limits,
     "R-29" => mapped_mounts,
     "R-29" => tmpcopyup,
     "" => empty_values_ask_for_nothing,
-    "" => options_of_exec,
 }
 
 /// A container with this property is refused, and the message names it.
@@ -32,14 +30,6 @@ fn seccomp(t: &Test<'_>) -> Done {
     let filter =
         json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["ptrace"], "action": "SCMP_ACT_ERRNO"}]});
     refused(t, "/linux/seccomp", filter);
-    Ok(())
-}
-
-fn labels(t: &Test<'_>) -> Done {
-    t.proa_only("not built yet")?;
-    refused(t, "/process/apparmorProfile", json!("some-profile"));
-    refused(t, "/process/selinuxLabel", json!("system_u:system_r:container_t:s0"));
-    refused(t, "/linux/mountLabel", json!("system_u:object_r:container_file_t:s0"));
     Ok(())
 }
 
@@ -102,17 +92,5 @@ fn empty_values_ask_for_nothing(t: &Test<'_>) -> Done {
     bundle.config["linux"]["resources"] =
         json!({"devices": [], "memory": {}, "cpu": {}, "unified": {}, "hugepageLimits": []});
     assert_eq!(t.prints(&bundle), "fine\n");
-    Ok(())
-}
-
-fn options_of_exec(t: &Test<'_>) -> Done {
-    t.proa_only("not built yet")?;
-    let c = t.sleeper();
-    for (option, value, word) in
-        [("--apparmor", "some-profile", "apparmor"), ("--process-label", "system_u:system_r:container_t:s0", "label")]
-    {
-        let output = c.exec_with(&[option, value], &["true"]).output().fails();
-        t.proa_says(&output, word);
-    }
     Ok(())
 }

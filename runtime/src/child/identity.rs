@@ -1,7 +1,7 @@
 //! Who the process is from now on: terminal, keyring, scheduling, working directory, ids and capabilities, in the order
 //! in which each step still has the right to do it. Init and exec take the same steps by this same code.
 
-use super::{Result, property};
+use super::{LabelFiles, Result, property};
 use crate::plan::Process;
 use crate::sync::{Channel, Item, Signal};
 use crate::sys;
@@ -50,16 +50,25 @@ pub(crate) fn become_root() -> Result<()> {
 }
 
 /// Everything but finding and executing the program. Must run inside the container's root.
-pub(crate) fn take_identity(process: &Process, stdio: Stdio, userns: bool, channel: &Channel) -> Result<Option<Home>> {
+pub(crate) fn take_identity(
+    process: &Process,
+    stdio: Stdio,
+    labels: LabelFiles,
+    userns: bool,
+    channel: &Channel,
+) -> Result<Option<Home>> {
     connect(stdio, process, userns)?;
     if let Some(name) = &process.keyring {
         // The user may search it; in a user namespace, whose owner is another user to the key, others may.
         let bits = if userns { 0x8 } else { 0x8_0000 };
+        labels.label_keys(&process.labels, true)?;
         match sys::join_session_keyring(name, bits) {
             Err(Errno::NOSYS) => {}
             done => property("join the session keyring", done)?,
         }
+        labels.label_keys(&process.labels, false)?;
     }
+    labels.label_program(&process.labels)?;
     schedule(process)?;
     let cwd = make_cwd(process)?;
     let home = if process.needs_home { Some(find_home(process.uid)) } else { None };

@@ -1,6 +1,6 @@
 //! The container's init process until it executes its program: the order of everything, in one screen.
 
-use super::{Result, identity, program, property, sysctl};
+use super::{LabelFiles, Result, identity, program, property, sysctl};
 use crate::hooks;
 use crate::plan::{Hook, Plan};
 use crate::sync::{Channel, Failure, Item, Signal, send_descriptor};
@@ -65,6 +65,11 @@ fn build(init: &mut Init<'_>) -> Result<Prepared> {
         identity::become_root()?;
     }
     property("setsid", rustix::process::setsid().map(drop))?;
+    // While /proc is the host's.
+    let labels = match &init.plan.process {
+        Some(process) => LabelFiles::open(&process.labels)?,
+        None => LabelFiles::default(),
+    };
     rustix::process::umask(Mode::empty());
     name_host(init.plan)?;
     if init.plan.namespaces.has_new(libc::CLONE_NEWNET) {
@@ -81,22 +86,23 @@ fn build(init: &mut Init<'_>) -> Result<Prepared> {
     sysctl::write(&init.plan.sysctl, &root)?;
     root.restrict()?;
     root.enter()?;
-    close_the_rest(init, console.as_ref())?;
+    close_the_rest(init, console.as_ref(), &labels)?;
     let Some(process) = &init.plan.process else { return Ok((None, None)) };
     let stdio = match console {
         Some(slave) => identity::Stdio::Terminal(slave),
         None => identity::Stdio::Inherited,
     };
-    let home = identity::take_identity(process, stdio, init.plan.root.userns, &init.channel)?;
+    let home = identity::take_identity(process, stdio, labels, init.plan.root.userns, &init.channel)?;
     let found = program::find(process)?;
     Ok((Some(found), home))
 }
 
 /// All that building the root has left open.
-fn close_the_rest(init: &Init<'_>, console: Option<&OwnedFd>) -> Result<()> {
+fn close_the_rest(init: &Init<'_>, console: Option<&OwnedFd>, labels: &LabelFiles) -> Result<()> {
     let mut keep = vec![init.channel.fd().as_raw_fd()];
     keep.extend(init.listener.as_ref().map(AsRawFd::as_raw_fd));
     keep.extend(console.map(AsRawFd::as_raw_fd));
+    keep.extend(labels.descriptors());
     keep.extend((3..3 + init.plan.preserve_fds).filter_map(|number| i32::try_from(number).ok()));
     property("close what building the root has left open", sys::close_all_but(&keep))
 }

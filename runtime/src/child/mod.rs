@@ -4,12 +4,14 @@
 mod identity;
 mod init;
 mod join;
+mod labels;
 mod program;
 mod sysctl;
 
 pub(crate) use identity::{Home, Stdio, become_root, take_identity};
 pub(crate) use init::{HookState, Init, run as run_init};
 pub(crate) use join::{Entry, JoinPlan, run as run_join};
+pub(crate) use labels::LabelFiles;
 pub(crate) use program::{Found, execute, find};
 
 /// A step of the child.

@@ -3,7 +3,7 @@
 use super::create::{pid_file, preserve_fds, write_pid_file};
 use super::{App, with_record};
 use crate::config::{self, spec};
-use crate::error::{Context, Error, Result, bad, unsupported};
+use crate::error::{Context, Error, Result, bad};
 use crate::parent::attach::{Foreground, Signals, Terminal};
 use crate::parent::{exec, sockets};
 use crate::plan::{Host, Process, ProcessOptions};
@@ -22,21 +22,30 @@ pub(super) fn command(app: &App<'_>) -> Result<i32> {
             Status::Paused if !app.flag("ignore-paused") => return Err(refuse("a", "paused")),
             _ => {}
         }
-        for label in ["apparmor", "process-label"] {
-            if app.value(label).is_some() {
-                return Err(unsupported(format_args!("--{label}")));
-            }
-        }
         let init = init.ok_or_else(|| Error::NotRunning(dir.id.clone()))?;
         let config = dir.read_config()?;
         let spec = config::parse_spec(&config)?;
         let file = app.value("process").map(read_process).transpose()?;
-        let asked = match &file {
+        let mut asked = match &file {
             Some((path, text)) => from_file(app, &spec, config::parse_process(path, text)?),
             None => from_flags(app, &spec)?,
         };
+        labels(app, &spec, &mut asked);
         Exec { app, record, init: &init, spec: &spec }.run(&asked)
     })
+}
+
+/// Those of the container, unless the process comes with its own.
+fn labels<'a>(app: &App<'a>, spec: &'a spec::Spec<'_>, process: &mut spec::Process<'a>) {
+    let own = |text: &'a str| Str(Cow::Borrowed(text));
+    let base = spec.process.as_ref();
+    for (flag, label, inherited) in [
+        ("apparmor", &mut process.apparmor_profile, base.and_then(|base| base.apparmor_profile.as_deref())),
+        ("process-label", &mut process.selinux_label, base.and_then(|base| base.selinux_label.as_deref())),
+    ] {
+        let given = label.take().filter(|label| !label.is_empty());
+        *label = app.value(flag).map(own).or(given).or(inherited.map(own));
+    }
 }
 
 fn read_process(path: &str) -> Result<(String, String)> {

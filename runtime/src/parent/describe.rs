@@ -22,7 +22,7 @@ pub(crate) fn exec_failure(process: &Process, failure: &Failure) -> Error {
     match failure.item {
         Item::Program => Error::Child(program(Some(process), failure)),
         Item::Rlimit(resource) => Error::Child(rlimit(Some(process), resource, failure)),
-        _ => Error::Child(with_errno(&failure.what, failure.number)),
+        _ => Error::Child(label(Some(process), failure).unwrap_or_else(|| with_errno(&failure.what, failure.number))),
     }
 }
 
@@ -44,6 +44,21 @@ fn rlimit(process: Option<&Process>, resource: u16, failure: &Failure) -> String
     let errno = text(Errno::from_raw_os_error(failure.number));
     limit.map_or_else(String::new, |limit| {
         format!("process.rlimits RLIMIT_{}: set soft {} and hard {}: {errno}", limit.name(), limit.soft, limit.hard)
+    })
+}
+
+/// A label that the kernel did not take; ENOENT means that no such profile is loaded.
+fn label(process: Option<&Process>, failure: &Failure) -> Option<String> {
+    let labels = &process?.labels;
+    let label =
+        [&labels.apparmor, &labels.selinux].into_iter().flatten().find(|label| label.property == failure.what)?;
+    let text = label.text.to_string();
+    let given = text.strip_prefix("exec ").unwrap_or(&text);
+    Some(match Errno::from_raw_os_error(failure.number) {
+        Errno::NOENT => {
+            format!("{}: {given:?}: no such profile is loaded, or /proc is not there to set it", failure.what)
+        }
+        _ => format!("{}: {given:?}: {}", failure.what, with_errno("set it", failure.number)),
     })
 }
 
@@ -117,6 +132,6 @@ fn sentence(plan: &Plan, item: Item, failure: &Failure) -> String {
             let cwd = plan.process.as_ref().map(|process| process.cwd.to_string()).unwrap_or_default();
             format!("{what} ({cwd:?}): {errno}")
         }
-        _ => format!("{what}: {errno}"),
+        _ => label(plan.process.as_ref(), failure).unwrap_or_else(|| format!("{what}: {errno}")),
     }
 }

@@ -167,7 +167,8 @@ fn enter(
         false => Stdio::Inherited,
         true => Stdio::Terminal(open_terminal(process, request, channel)?),
     };
-    let home = child::take_identity(process, stdio, userns, channel)?;
+    let labels = child::LabelFiles::open(&process.labels)?;
+    let home = child::take_identity(process, stdio, labels, userns, channel)?;
     Ok((child::find(process)?, home))
 }
 

@@ -3,8 +3,7 @@
 use crate::config::spec::Spec;
 use crate::error::{Result, bad, unsupported};
 
-const CHECKS: &[fn(&Spec<'_>) -> Result<()>] =
-    &[version, root, annotations, hostname, seccomp, labels, resources, personality];
+const CHECKS: &[fn(&Spec<'_>) -> Result<()>] = &[version, root, annotations, hostname, seccomp, resources, personality];
 
 pub(crate) fn run(spec: &Spec<'_>) -> Result<()> {
     CHECKS.iter().try_for_each(|check| check(spec))
@@ -64,29 +63,6 @@ fn seccomp(spec: &Spec<'_>) -> Result<()> {
         .and_then(|linux| linux.seccomp.as_ref())
         .is_some_and(|seccomp| seccomp.default_action.is_some() || !seccomp.syscalls.is_empty());
     if asked { Err(unsupported("linux.seccomp")) } else { Ok(()) }
-}
-
-fn labels(spec: &Spec<'_>) -> Result<()> {
-    let set = |value: &Option<crate::config::spec::Str<'_>>| value.as_deref().is_some_and(|value| !value.is_empty());
-    if let Some(process) = &spec.process {
-        process_labels(process)?;
-    }
-    if spec.linux.as_ref().is_some_and(|linux| set(&linux.mount_label)) {
-        return Err(unsupported("linux.mountLabel"));
-    }
-    Ok(())
-}
-
-/// Labels of a process, for exec as well.
-pub(crate) fn process_labels(process: &crate::config::spec::Process<'_>) -> Result<()> {
-    let set = |value: &Option<crate::config::spec::Str<'_>>| value.as_deref().is_some_and(|value| !value.is_empty());
-    if set(&process.apparmor_profile) {
-        return Err(unsupported("process.apparmorProfile"));
-    }
-    if set(&process.selinux_label) {
-        return Err(unsupported("process.selinuxLabel"));
-    }
-    Ok(())
 }
 
 /// Limits come with the cgroup controllers; until then asking for one is an error.

@@ -11,6 +11,9 @@ pub(crate) struct Host {
     cgroups: OnceCell<cgroup::Host>,
 }
 
+/// statfs(2).
+const SELINUX_MAGIC: rustix::fs::FsWord = 0xf97c_ff8c;
+
 /// From /proc/self/status.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SelfStatus {
@@ -31,6 +34,16 @@ impl Host {
         let status = parse(&String::from_utf8_lossy(&text[..length]))
             .ok_or_else(|| Error::Sys { what: format!("read {path}"), errno: Errno::INVAL })?;
         Ok(*self.status.get_or_init(|| status))
+    }
+
+    /// Whether the kernel runs AppArmor (Documentation/admin-guide/LSM/apparmor.rst).
+    pub(crate) fn has_apparmor(&self) -> bool {
+        std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.first() == Some(&b'Y'))
+    }
+
+    /// Whether the kernel runs SELinux: its file system is mounted where it belongs.
+    pub(crate) fn has_selinux(&self) -> bool {
+        rustix::fs::statfs("/sys/fs/selinux").is_ok_and(|fs| fs.f_type == SELINUX_MAGIC)
     }
 
     pub(crate) fn cgroups(&self) -> Result<&cgroup::Host> {

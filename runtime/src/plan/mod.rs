@@ -8,6 +8,7 @@ mod checks;
 mod devices;
 mod hooks;
 mod host;
+mod labels;
 mod linux;
 mod mounts;
 mod namespaces;
@@ -16,6 +17,7 @@ mod sysctl;
 
 pub(crate) use hooks::{Hook, Hooks, hooks_of};
 pub(crate) use host::Host;
+pub(crate) use labels::{Label, Labels};
 pub(crate) use linux::{IntelRdt, NetDevice};
 pub(crate) use namespaces::{IdMapping, IdMaps, NAMESPACES, Namespaces};
 pub(crate) use process::{Process, ProcessOptions, memory_policy_words};

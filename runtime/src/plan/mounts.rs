@@ -42,6 +42,7 @@ pub(crate) fn root(
     for (index, mount) in spec.mounts.iter().enumerate() {
         mounts.push(one(index, mount, bundle, namespaces, place, host, warnings)?);
     }
+    super::labels::mounts(linux, &mut mounts, host, warnings)?;
     if let Some(directory) = &options.notify {
         mounts.push(notify(directory));
     }

@@ -1,7 +1,7 @@
 //! `process`, for the container's init and for exec: the program, who it runs as, and how it is scheduled.
 
 use super::capabilities::{self, CapabilitySets};
-use super::{Host, clean, text};
+use super::{Host, Labels, clean, text};
 use crate::config::spec::{self, Linux};
 use crate::error::{Result, bad};
 use crate::sys::{BitSet, Schedule, StringArray};
@@ -24,6 +24,7 @@ pub(crate) struct Process {
     pub groups: Vec<u32>,
     pub capabilities: CapabilitySets,
     pub no_new_privileges: bool,
+    pub labels: Labels,
     pub rlimits: Vec<Rlimit>,
     pub oom_score_adj: Option<i32>,
     pub terminal: bool,
@@ -73,7 +74,6 @@ impl Process {
         host: &Host,
         warnings: &mut Vec<String>,
     ) -> Result<Process> {
-        super::checks::process_labels(process)?;
         let status = host.status()?;
         let mut env = environment(process, options)?;
         let args = arguments(process)?;
@@ -101,6 +101,7 @@ impl Process {
             groups: user.map(|user| user.additional_gids.to_vec()).unwrap_or_default(),
             capabilities: capabilities::plan(process.capabilities.as_ref(), available, warnings),
             no_new_privileges: process.no_new_privileges.unwrap_or(false),
+            labels: Labels::new(process, host)?,
             rlimits: rlimits(process)?,
             oom_score_adj: oom_score_adj(process)?,
             terminal: process.terminal.unwrap_or(false),
