@@ -49,7 +49,7 @@ impl<'p> Root<'p> {
         if plan.enter != Enter::Chroot && !shared {
             Item::Root.at("make the mount namespace a slave of the host's", api.propagate_root(first))?;
         }
-        if plan.enter == Enter::Chroot && !plan.own_mounts {
+        if plan.enter == Enter::Chroot && !plan.own_mounts && !plan.mounts_on_host {
             // The mount namespace is the host's: nothing is mounted in it.
             let fd = Item::Root.at("open", resolve::open_host(&plan.path))?;
             return Ok(Root { plan, api, dir: Dir::new(fd), dev: None, read_only_later: Vec::new(), procfs: None });
@@ -64,6 +64,11 @@ impl<'p> Root<'p> {
         let target = Item::Root.at("open", resolve::open_host(&plan.path))?;
         let again = || resolve::open_host(&plan.path);
         let fd = Item::Root.at("bind to itself", api.attach(tree, target.as_fd(), again))?;
+        if plan.mounts_on_host {
+            // Nothing below it is to be seen in other mount namespaces.
+            let private = Propagation { kind: PropagationKind::Private, recursive: true };
+            Item::Root.at("make private", api.propagate_mount(fd.as_fd(), private))?;
+        }
         if shared {
             // pivot_root(2) refuses a shared one; it gets a peer group of its own in the end.
             let private = Propagation { kind: PropagationKind::Private, recursive: false };

@@ -57,6 +57,8 @@ pub struct Plan {
     pub enter: Enter,
     /// The mount namespace is the container's, new or joined.
     pub own_mounts: bool,
+    /// It is not, and there is something to mount all the same: on the host, for whoever has the root to take away.
+    pub mounts_on_host: bool,
     /// A user namespace is in force: device nodes are bound from the host instead of made.
     pub userns: bool,
     /// Keep a descriptor of the proc file system that is mounted, to write to it later.

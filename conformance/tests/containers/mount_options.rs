@@ -22,7 +22,8 @@ crate::cases! {
     "" => bind_applies_flags_to_the_copy_alone,
     "" => bind_without_words_keeps_the_sources_flags,
     "" => bind_clears_flags_of_the_source,
-    "" => bind_with_data_is_refused,
+    "" => bind_with_data_of_a_file_system,
+    "" => bind_with_an_unknown_word_is_refused,
     "C-16" => nosymfollow_is_obeyed,
     "C-16" => ro_is_not_recursive,
     "C-16" => recursive_words_reach_what_is_below,
@@ -224,13 +225,26 @@ fn bind_clears_flags_of_the_source(t: &Test<'_>) -> Done {
     Ok(())
 }
 
-fn bind_with_data_is_refused(t: &Test<'_>) -> Done {
-    t.peer_differs(Kind::Crun, "does not mind them")?;
+fn bind_with_data_of_a_file_system(t: &Test<'_>) -> Done {
+    t.peer_differs(Kind::Runc, "refuses it")?;
+    let mut bundle = t.sh_bundle("cat /m/file");
+    let dir = t.make_dir("dir");
+    t.make_file("dir/file", "as it was\n");
+    bundle.bind(&dir, "/m", &["bind", "size=1m"]);
+    let id = t.id();
+    let output = t.run_call(&bundle, &id).output();
+    assert_eq!(output.stdout(), "as it was\n");
+    t.proa_says(&output, "mounts[6].options: \"size\" has no effect on a bind mount");
+    Ok(())
+}
+
+/// It may be a misspelt `ro`.
+fn bind_with_an_unknown_word_is_refused(t: &Test<'_>) -> Done {
+    t.peer_differs(Kind::Crun, "does not mind it")?;
     let mut bundle = t.bundle();
-    bundle.bind(&t.make_dir("dir"), "/m", &["bind", "size=1m"]);
+    bundle.bind(&t.make_dir("dir"), "/m", &["bind", "rO"]);
     let output = t.refuses(&bundle);
-    t.proa_says(&output, "mounts[6]");
-    t.proa_says(&output, "size");
+    t.proa_says(&output, "mounts[6].options: a bind mount takes no option \"rO\"");
     Ok(())
 }
 

@@ -26,7 +26,8 @@ crate::cases! {
     "L-3" => path_must_be_absolute,
     "L-7" => kind_listed_twice,
     "C-70" => kind_that_is_unknown,
-    "" => without_a_mount_namespace,
+    "L-6" => without_a_mount_namespace,
+    "" => no_mounts_beside_a_user_namespace_alone,
     "" => loopback_is_up_in_a_new_network,
     "" => two_containers_in_one_network,
     "" => joined_mount_namespace,
@@ -253,13 +254,43 @@ fn kind_that_is_unknown(t: &Test<'_>) -> Done {
     Ok(())
 }
 
+/// As when any other kind is not listed, the container has that of the runtime: its mounts are there, and go with it.
 fn without_a_mount_namespace(t: &Test<'_>) -> Done {
-    // Nothing could be mounted that would not be on the host.
-    t.peer_differs(Kind::Crun, "mounts in the host's namespace")?;
-    let mut bundle = plain(t);
-    bundle.without_namespace("mount");
+    let me = std::process::id() as i32;
+    let mut bundle = t.sleeping_bundle();
+    bundle.without_namespace("mount").mount("/m", "tmpfs", "tmpfs", &["size=1m"]);
+    bundle.config["linux"]["maskedPaths"] = json!(["/proc/interrupts"]);
+    bundle.config["root"]["readonly"] = json!(true);
+    let root = bundle.rootfs();
+    let below = || look::mounts(me).iter().filter(|mount| mount.mount_point.starts_with(&root)).count();
+    let c = t.start(&bundle);
+    assert_eq!(look::namespace(c.pid, "mnt"), look::namespace(me, "mnt"));
+    if !t.is(Kind::Runc) {
+        let text = c.sh("touch /m/file && wc -c </proc/interrupts; touch /file 2>/dev/null || echo read-only; ls -d /dev/null");
+        assert_eq!(text, "0\nread-only\n/dev/null\n");
+        assert!(root.join("m/file").exists(), "not on the host");
+    }
+    assert!(below() > 5, "{} mounts", below());
+    c.murder();
+    c.delete();
+    if t.is_proa() {
+        assert_eq!(below(), 0, "mounts are left");
+    }
+    // Nor does what fails leave one.
+    bundle.args(&["/no/such/program"]);
+    t.refuses(&bundle);
+    if t.is_proa() {
+        assert_eq!(below(), 0, "mounts are left");
+    }
+    Ok(())
+}
+
+fn no_mounts_beside_a_user_namespace_alone(t: &Test<'_>) -> Done {
+    t.peer_differs(Kind::Crun, "makes a mount namespace")?;
+    let mut bundle = t.bundle();
+    bundle.user_namespace(100_000).without_namespace("mount");
     let output = t.refuses(&bundle);
-    t.proa_says(&output, "mount");
+    t.proa_says(&output, "mounts: needs a mount namespace beside a user namespace");
     Ok(())
 }
 

@@ -35,6 +35,7 @@ crate::cases! {
     "" => cgroup_mount_goes_where_others_may,
     "" => any_umask_of_the_caller,
     "" => config_that_is_no_file,
+    "" => delete_right_after_kill,
     "L-31" => cgroup_namespace_has_the_containers_root_without_clone3,
 }
 
@@ -387,6 +388,20 @@ fn config_that_is_no_file(t: &Test<'_>) -> Done {
         }
         let output = t.call(&["create", "--bundle"]).arg(&bundle.path).arg(t.id()).output().fails();
         t.proa_says(&output, "no regular file");
+    }
+    Ok(())
+}
+
+/// The kernel may take a while for what it was told.
+fn delete_right_after_kill(t: &Test<'_>) -> Done {
+    t.proa_only("peers say that it is not stopped, now and then")?;
+    for _ in 0..20 {
+        let mut bundle = t.sh_bundle("dd if=/dev/zero of=/dev/shm/fill bs=1M count=30 2>/dev/null; exec sleep 100");
+        bundle.mount_at("/dev/shm")["options"] = json!(["size=64m"]);
+        let c = t.start(&bundle);
+        look::eventually("the program runs", || look::cmdline(c.pid).first().is_some_and(|name| name == "sleep"));
+        c.kill("KILL");
+        c.delete();
     }
     Ok(())
 }

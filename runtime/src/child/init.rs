@@ -27,8 +27,8 @@ pub(crate) struct Init<'p> {
     pub console_socket: Option<OwnedFd>,
     /// Runtime hooks or network devices need the parent once all is mounted.
     pub stop_when_mounted: bool,
-    /// The state for hooks in the container, around the pid, for createContainer and startContainer.
-    pub states: [HookState; 2],
+    /// The state for hooks in the container, around the pid.
+    pub state: HookState,
 }
 
 /// A state document, cut where the pid goes.
@@ -82,7 +82,7 @@ fn build(init: &mut Init<'_>) -> Result<Prepared> {
         property("hooks: tell of the mounts", init.channel.signal(Signal::Mounted))?;
         expect(&init.channel, Signal::HooksDone);
     }
-    run_hooks(&init.plan.hooks.create_container, &init.states[0], Item::CreateContainer, init.plan)?;
+    run_hooks(&init.plan.hooks.create_container, &init.state, Item::CreateContainer, init.plan)?;
     sysctl::write(&init.plan.sysctl, &root)?;
     root.restrict()?;
     root.enter()?;
@@ -177,7 +177,7 @@ fn wait_and_execute(init: &mut Init<'_>, found: &Option<program::Found>, home: O
             Err(errno) => return Item::Property.failure("wait for start", errno),
         }
     }
-    let hooks = run_hooks(&init.plan.hooks.start_container, &init.states[1], Item::StartContainer, init.plan);
+    let hooks = run_hooks(&init.plan.hooks.start_container, &init.state, Item::StartContainer, init.plan);
     if let Err(failure) = hooks {
         return failure;
     }

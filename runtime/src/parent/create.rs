@@ -3,7 +3,7 @@
 use super::clone::{self, Made, Request as CloneRequest, Side};
 use super::hooks::{self, HookDocument};
 use super::undo::Undo;
-use super::{describe, id_map, intel_rdt, net_devices, notify, sockets};
+use super::{describe, host_mounts, id_map, intel_rdt, net_devices, notify, sockets};
 use crate::child::{self, Init};
 use crate::config::spec::{Map, Str};
 use crate::error::{Context, Error, Result, bad};
@@ -63,6 +63,7 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     let boot_id = state::boot_id()?;
     let created = crate::time::now();
     let mut place = plan.cgroup.clone();
+    undo.host_mounts = host_mounts::before(plan)?.map(|mounts| (plan.root.path.to_string(), mounts));
     write_record(plan, undo, &boot_id, &created, &place, None)?;
     let dir = undo.dir.as_ref().ok_or_else(|| Error::NoContainer(plan.id.clone()))?;
     dir.write_config(request.config.as_bytes())?;
@@ -102,7 +103,8 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     let net = !plan.net_devices.is_empty();
     let stop_when_mounted = net || !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty();
     let document = document(plan);
-    let states = [document.cut("creating"), document.cut("created")];
+    // Made is made: runtime.md counts a container as created once its environment is, before the hooks.
+    let state = document.cut("created");
     let made = match clone::make(&clone_request, &ours, &theirs)? {
         Side::Child { in_cgroup } => {
             let map_ids = plan.namespaces.ids.is_some() && !clone_request.goes_through();
@@ -115,7 +117,7 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
                 listener,
                 console_socket: request.console_socket.as_ref().and_then(|fd| fd.try_clone().ok()),
                 stop_when_mounted,
-                states,
+                state,
                 plan,
             })
         }
@@ -203,8 +205,8 @@ fn serve(
                 }
                 *hooks_began = true;
                 let document = document(plan);
-                hooks::run("prestart", &plan.hooks.prestart, &document, "creating", pid)?;
-                hooks::run("createRuntime", &plan.hooks.create_runtime, &document, "creating", pid)?;
+                hooks::run("prestart", &plan.hooks.prestart, &document, "created", pid)?;
+                hooks::run("createRuntime", &plan.hooks.create_runtime, &document, "created", pid)?;
                 answer(Signal::HooksDone)?;
             }
             Message::Signal(Signal::Limits) => {
@@ -303,6 +305,7 @@ fn write_record(
         poststart: !plan.hooks.poststart.is_empty(),
         poststop: !plan.hooks.poststop.is_empty(),
         resctrl: undo.resctrl.clone(),
+        host_mounts: undo.host_mounts.as_ref().map(|(_, mounts)| *mounts),
         annotations: Map(annotations),
     })
 }

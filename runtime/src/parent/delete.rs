@@ -1,6 +1,6 @@
 //! Deleting: ends what is left of a container and takes back everything that create made.
 
-use super::{hooks, intel_rdt, start};
+use super::{hooks, host_mounts, intel_rdt, start};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::plan;
@@ -30,7 +30,10 @@ pub(crate) fn delete(root: &StateRoot, dir: &StateDir, force: bool) -> Result<()
     match status {
         Status::Stopped => {}
         Status::Created | Status::Creating => {}
-        status if !force => return Err(Error::NotStopped { id: dir.id.clone(), status: status.word() }),
+        // Who kills and deletes at once is not told that the kernel is not done yet.
+        status if !force && !init.as_ref().is_some_and(|init| init.is_dying().unwrap_or(false)) => {
+            return Err(Error::NotStopped { id: dir.id.clone(), status: status.word() });
+        }
         _ => {}
     }
     if let Some(init) = init {
@@ -63,6 +66,9 @@ pub(crate) fn destroy(root: &StateRoot, dir: &StateDir, record: &Record<'_>) -> 
     if record.cgroup.remove().is_err() {
         end_companions(record)?;
         record.cgroup.remove()?;
+    }
+    if let Some(mounts) = &record.host_mounts {
+        host_mounts::remove(&record.rootfs, mounts)?;
     }
     intel_rdt::remove(&record.resctrl);
     // Read before it is gone, run after.

@@ -7,6 +7,7 @@ pub(crate) mod delete;
 mod describe;
 pub(crate) mod exec;
 mod hooks;
+mod host_mounts;
 mod id_map;
 mod intel_rdt;
 mod net_devices;

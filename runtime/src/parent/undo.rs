@@ -1,7 +1,7 @@
 //! Takes back what create acquired, last in first out, unless the container came to be.
 
 use super::net_devices::Moved;
-use crate::state::{StateDir, StateRoot};
+use crate::state::{HostMounts, StateDir, StateRoot};
 use crate::sys;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -12,6 +12,8 @@ pub(crate) struct Undo<'a> {
     root: &'a StateRoot,
     pub dir: Option<StateDir>,
     pub cgroup: Option<cgroup::Place>,
+    /// With the path of the root.
+    pub host_mounts: Option<(String, HostMounts)>,
     pub init: Option<OwnedFd>,
     pub resctrl: Vec<String>,
     pub net_devices: Option<Moved>,
@@ -20,12 +22,22 @@ pub(crate) struct Undo<'a> {
 
 impl<'a> Undo<'a> {
     pub(crate) fn new(root: &'a StateRoot, dir: StateDir) -> Undo<'a> {
-        Undo { root, dir: Some(dir), cgroup: None, init: None, resctrl: Vec::new(), net_devices: None, pid_file: None }
+        Undo {
+            root,
+            dir: Some(dir),
+            cgroup: None,
+            host_mounts: None,
+            init: None,
+            resctrl: Vec::new(),
+            net_devices: None,
+            pid_file: None,
+        }
     }
 
     /// The container is: nothing is to be undone any more.
     pub(crate) fn disarm(mut self) -> (Option<StateDir>, Option<OwnedFd>) {
         self.cgroup = None;
+        self.host_mounts = None;
         self.resctrl.clear();
         self.net_devices = None;
         self.pid_file = None;
@@ -44,6 +56,12 @@ impl Drop for Undo<'_> {
         }
         if let Some(pidfd) = self.init.take() {
             end(&pidfd);
+        }
+        if let Some((path, mounts)) = self.host_mounts.take()
+            && let Err(error) = super::host_mounts::remove(&path, &mounts)
+        {
+            log::debug!("undo: {error}");
+            return;
         }
         // A failure here must not hide the one that led here: delete --force has the record to try again.
         if let Some(place) = self.cgroup.take() {

@@ -24,20 +24,7 @@ pub(crate) fn root(
     let linux = spec.linux.as_ref();
     let new = namespaces.has_new(libc::CLONE_NEWNS);
     let own = namespaces.has_own(libc::CLONE_NEWNS);
-    let list = |list: Option<&spec::List<spec::Str<'_>>>| list.is_some_and(|list| !list.is_empty());
-    if !own {
-        let needing = [
-            ("mounts", !spec.mounts.is_empty()),
-            ("linux.maskedPaths", list(linux.map(|linux| &linux.masked_paths))),
-            ("linux.readonlyPaths", list(linux.map(|linux| &linux.readonly_paths))),
-            ("linux.rootfsPropagation", linux.is_some_and(|linux| linux.rootfs_propagation.is_some())),
-            ("root.readonly", spec.root.as_ref().is_some_and(|root| root.readonly == Some(true))),
-            ("linux.devices", linux.is_some_and(|linux| !linux.devices.is_empty())),
-        ];
-        if let Some((property, _)) = needing.iter().find(|(_, set)| *set) {
-            return Err(bad(property, "needs a mount namespace"));
-        }
-    }
+    let mounts_on_host = !own && needs_mounts(spec, namespaces)?;
     let mut mounts = Vec::with_capacity(spec.mounts.len() + 1);
     for (index, mount) in spec.mounts.iter().enumerate() {
         mounts.push(one(index, mount, bundle, namespaces, place, host, warnings)?);
@@ -46,7 +33,7 @@ pub(crate) fn root(
     if let Some(directory) = &options.notify {
         mounts.push(notify(directory));
     }
-    let own_dev = own
+    let own_dev = (own || mounts_on_host)
         && !spec
             .mounts
             .iter()
@@ -65,6 +52,7 @@ pub(crate) fn root(
         propagation,
         enter,
         own_mounts: own,
+        mounts_on_host,
         userns,
         keep_procfs: linux.is_some_and(|linux| !linux.sysctl.is_empty()),
         mounts,
@@ -73,6 +61,31 @@ pub(crate) fn root(
         masked_paths: paths("linux.maskedPaths", linux.map(|linux| &linux.masked_paths))?,
         readonly_paths: paths("linux.readonlyPaths", linux.map(|linux| &linux.readonly_paths))?,
     })
+}
+
+/// Whether a container without a mount namespace has something to mount, in the one that proa is in.
+fn needs_mounts(spec: &Spec<'_>, namespaces: &Namespaces) -> Result<bool> {
+    let linux = spec.linux.as_ref();
+    let list = |list: Option<&spec::List<spec::Str<'_>>>| list.is_some_and(|list| !list.is_empty());
+    // A word about the root of the host, not of the container.
+    if linux.is_some_and(|linux| linux.rootfs_propagation.as_deref().is_some_and(|word| !word.is_empty())) {
+        return Err(bad("linux.rootfsPropagation", "needs a mount namespace"));
+    }
+    let needing = [
+        ("mounts", !spec.mounts.is_empty()),
+        ("linux.maskedPaths", list(linux.map(|linux| &linux.masked_paths))),
+        ("linux.readonlyPaths", list(linux.map(|linux| &linux.readonly_paths))),
+        ("root.readonly", spec.root.as_ref().is_some_and(|root| root.readonly == Some(true))),
+        ("linux.devices", linux.is_some_and(|linux| !linux.devices.is_empty())),
+    ];
+    match needing.iter().find(|(_, set)| *set) {
+        // Whose root may not mount on the host.
+        Some((property, _)) if namespaces.has_own(libc::CLONE_NEWUSER) => {
+            Err(bad(property, "needs a mount namespace beside a user namespace"))
+        }
+        Some(_) => Ok(true),
+        None => Ok(false),
+    }
 }
 
 /// The directory must be there, and no part of `root.path` may be a link, or it is not clear whose it is. Links on the
@@ -179,7 +192,7 @@ fn one(
     let destination = destination(index, mount, kind, words.bind.is_some(), warnings)?;
     let property = format!("mounts[{index}]");
     let what = match words.bind {
-        Some(recursive) if !words.remount => bind(&property, mount, bundle, recursive, &words)?,
+        Some(recursive) if !words.remount => bind(&property, mount, bundle, recursive, &words, warnings)?,
         _ if words.remount => What::Remount(filesystem(&property, kind, mount, &mut words)?),
         _ if kind.is_empty() => return Err(bad(format_args!("{property}.type"), "missing")),
         _ if kind == "cgroup" || kind == "cgroup2" => {
@@ -279,18 +292,31 @@ fn destination(
     text(property, &path)
 }
 
-fn bind(property: &str, mount: &spec::Mount<'_>, bundle: &Path, recursive: bool, words: &Words) -> Result<What> {
+fn bind(
+    property: &str,
+    mount: &spec::Mount<'_>,
+    bundle: &Path,
+    recursive: bool,
+    words: &Words,
+    warnings: &mut Vec<String>,
+) -> Result<What> {
     let source = mount.source.as_deref().unwrap_or_default();
     if source.is_empty() {
         return Err(bad(format_args!("{property}.source"), "a bind mount needs a source"));
     }
-    // Flags of the superblock mean nothing for a bind, as with mount(2).
-    let data = |p: &&Parameter| {
-        p.value.is_some() || !matches!(p.name.to_bytes(), b"sync" | b"dirsync" | b"lazytime" | b"mand")
-    };
-    if let Some(parameter) = words.parameters.iter().find(data) {
-        let problem = format_args!("a bind mount takes no option {:?} of a file system", parameter.name);
-        return Err(bad(format_args!("{property}.options"), problem));
+    // What sets up a file system means nothing for a bind, as with mount(2): it is the source's, and stays as it is. A
+    // word that no table knows may be a misspelt `ro`.
+    for parameter in &words.parameters {
+        match (&parameter.value, parameter.name.to_bytes()) {
+            (None, b"sync" | b"dirsync" | b"lazytime" | b"mand") => {}
+            (Some(_), _) => {
+                warnings.push(format!("{property}.options: {:?} has no effect on a bind mount", parameter.name));
+            }
+            (None, _) => {
+                let problem = format_args!("a bind mount takes no option {:?}", parameter.name);
+                return Err(bad(format_args!("{property}.options"), problem));
+            }
+        }
     }
     let source = path_text(&format!("{property}.source"), &bundle.join(source))?;
     Ok(What::Bind { source, recursive })

@@ -9,6 +9,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 /// The kernel's flag for a process that has not executed a program since it was forked (PF_FORKNOEXEC in proc(5)'s
 /// flags word). The container's init carries it until the container is started.
 const FORKED_NO_EXEC: u64 = 0x40;
+/// PF_EXITING: on its way out already.
+const EXITING: u64 = 0x4;
 
 /// What proc_pid_stat(5) says of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,10 @@ impl ProcessStat {
 
     pub(crate) fn has_ended(&self) -> bool {
         matches!(self.state, b'Z' | b'X' | b'x')
+    }
+
+    fn is_exiting(&self) -> bool {
+        self.flags & EXITING != 0
     }
 
     pub(crate) fn has_executed(&self) -> bool {
@@ -105,6 +111,21 @@ impl Process {
         }
     }
 
+    /// Whether it is about to end: it exits, or a signal that it cannot survive is on its way. The kernel makes every such
+    /// signal a SIGKILL for each thread.
+    pub(crate) fn is_dying(&self) -> Result<bool> {
+        if ProcessStat::read(self.pid)?.is_none_or(|stat| stat.is_exiting() || stat.has_ended()) {
+            return Ok(true);
+        }
+        let path = format!("/proc/{}/status", self.pid);
+        let mut text = [0u8; 4096];
+        match read_file(&path, &mut text) {
+            Ok(length) => Ok(kill_is_pending(&text[..length])),
+            Err(Errno::NOENT | Errno::SRCH) => Ok(true),
+            Err(errno) => Err(Error::Sys { what: format!("read {path}"), errno }),
+        }
+    }
+
     /// Waits until the process behind a descriptor has ended.
     pub(crate) fn wait_end_of(pidfd: &OwnedFd) -> Result<()> {
         wait_readable(pidfd, None).map(drop)
@@ -114,6 +135,14 @@ impl Process {
     pub(crate) fn wait_end(&self, milliseconds: i64) -> Result<bool> {
         wait_readable(&self.pidfd, Some(milliseconds))
     }
+}
+
+/// Of proc_pid_status(5): hexadecimal masks of what waits for the thread and for the process.
+fn kill_is_pending(status: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(status);
+    let masks = text.lines().filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")));
+    let kill = 1u64 << (libc::SIGKILL - 1);
+    masks.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok()).any(|mask| mask & kill != 0)
 }
 
 /// Polls one descriptor; true if it became readable in time.
@@ -139,6 +168,13 @@ mod tests {
         let stat = parse(line).unwrap();
         assert_eq!((stat.state, stat.start_time), (b'S', 4711));
         assert!(!stat.has_executed());
+    }
+
+    #[test]
+    fn a_pending_kill_is_seen() {
+        assert!(kill_is_pending(b"Name:\tx\nSigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\n"));
+        assert!(kill_is_pending(b"SigPnd:\t0000000000000000\nShdPnd:\t0000000000000100\n"));
+        assert!(!kill_is_pending(b"SigPnd:\t0000000000004000\nShdPnd:\t0000000000000200\nSigBlk:\t0000000000000100\n"));
     }
 
     #[test]

@@ -46,6 +46,9 @@ pub(crate) struct Record<'a> {
     /// The control and monitoring groups of resctrl that delete removes.
     #[serde(default)]
     pub resctrl: Vec<String>,
+    /// What is mounted on the host for a container that has no mount namespace.
+    #[serde(default)]
+    pub host_mounts: Option<HostMounts>,
     #[serde(borrow)]
     pub annotations: Map<'a, Str<'a>>,
 }
@@ -55,6 +58,16 @@ pub(crate) struct Record<'a> {
 pub(crate) struct Init {
     pub pid: i32,
     pub start_time: u64,
+}
+
+/// Where the container's root has mounts in the mount namespace that proa ran in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct HostMounts {
+    /// That namespace, by its inode number.
+    pub namespace: u64,
+    /// The mount that the root was on before, by its id.
+    pub below: u64,
 }
 
 impl Record<'_> {
