@@ -266,7 +266,8 @@ fn without_a_mount_namespace(t: &Test<'_>) -> Done {
     let c = t.start(&bundle);
     assert_eq!(look::namespace(c.pid, "mnt"), look::namespace(me, "mnt"));
     if !t.is(Kind::Runc) {
-        let text = c.sh("touch /m/file && wc -c </proc/interrupts; touch /file 2>/dev/null || echo read-only; ls -d /dev/null");
+        let text = c
+            .sh("touch /m/file && wc -c </proc/interrupts; touch /file 2>/dev/null || echo read-only; ls -d /dev/null");
         assert_eq!(text, "0\nread-only\n/dev/null\n");
         assert!(root.join("m/file").exists(), "not on the host");
     }
