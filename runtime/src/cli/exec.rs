@@ -5,6 +5,7 @@ use super::{App, with_record};
 use crate::config::{self, spec};
 use crate::error::{Context, Error, Result, bad, unsupported};
 use crate::parent::attach::{Foreground, Signals, Terminal};
+use crate::parent::start::document;
 use crate::parent::{exec, sockets};
 use crate::plan::{Host, Process, ProcessOptions};
 use crate::state::{Record, Status, view};
@@ -35,7 +36,7 @@ pub(super) fn command(app: &App<'_>) -> Result<i32> {
             Some((path, text)) => from_file(app, &spec, config::parse_process(path, text)?),
             None => from_flags(app, &spec)?,
         };
-        Exec { app, record, init: &init, spec: &spec }.run(&asked)
+        Exec { app, record, init: &init, status, spec: &spec }.run(&asked)
     })
 }
 
@@ -181,6 +182,7 @@ struct Exec<'e, 'a> {
     app: &'e App<'a>,
     record: &'e Record<'e>,
     init: &'e crate::state::Process,
+    status: Status,
     spec: &'e spec::Spec<'e>,
 }
 
@@ -198,6 +200,8 @@ impl Exec<'_, '_> {
         let signals = if detach { None } else { Some(Signals::block()?) };
         let request = exec::Request {
             init: self.init,
+            container: document(self.record),
+            status: self.status.word(),
             namespaces: self.record.namespaces,
             cgroup: cgroup(app, self.record)?,
             console_socket,
