@@ -11,6 +11,7 @@ mod hooks;
 mod logging;
 mod parent;
 mod plan;
+mod seccomp;
 mod state;
 mod sync;
 mod sys;

@@ -14,6 +14,8 @@
 //!                                               createContainer, pivot, identity
 //!     resource limits             ◀─ Limits     only in a user namespace, where the child has no right to raise them
 //!                   LimitsSet ─▶
+//!     tell who listens            ◀─ Listener   only with a seccomp filter that notifies
+//!               ListenerTaken ─▶
 //!                                ◀─ Ready
 //!     state is complete    Go ─▶
 //!                                               waits for `proa start`, unless this is `proa run`
@@ -29,7 +31,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, socketpair,
 };
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -48,9 +50,10 @@ pub(crate) enum Signal {
     Executing = b'x',
     Limits = b'l',
     LimitsSet = b'L',
+    ListenerTaken = b'N',
 }
 
-const SIGNALS: [Signal; 10] = [
+const SIGNALS: [Signal; 11] = [
     Signal::MapIds,
     Signal::Mapped,
     Signal::Joined,
@@ -61,6 +64,7 @@ const SIGNALS: [Signal; 10] = [
     Signal::Executing,
     Signal::Limits,
     Signal::LimitsSet,
+    Signal::ListenerTaken,
 ];
 
 /// What was received.
@@ -74,6 +78,8 @@ pub(crate) enum Message {
         pid: i32,
         pidfd: OwnedFd,
     },
+    /// The number of a seccomp listener in the process that says it.
+    Listener(i32),
     Failure(Failure),
     /// The other side is gone.
     End,
@@ -175,6 +181,7 @@ impl Item {
 const FAILURE: u8 = b'F';
 const CONSOLE: u8 = b'c';
 const INIT: u8 = b'i';
+const LISTENER: u8 = b'n';
 /// Longest message; what does not fit of a hook's output is left out.
 const MAX: usize = 1024;
 
@@ -184,6 +191,8 @@ pub(crate) struct Channel {
     socket: OwnedFd,
     /// Received before their turn.
     early: RefCell<VecDeque<Message>>,
+    /// Under a seccomp filter, which may forbid the calls of sockets.
+    filtered: Cell<bool>,
 }
 
 impl Channel {
@@ -193,7 +202,7 @@ impl Channel {
     }
 
     pub(crate) fn from_fd(socket: OwnedFd) -> Channel {
-        Channel { socket, early: RefCell::default() }
+        Channel { socket, early: RefCell::default(), filtered: Cell::new(false) }
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -211,7 +220,15 @@ impl Channel {
         self.send(&[signal as u8])
     }
 
+    /// From now on this side only makes calls that every program makes. Without a parent it is ended by SIGPIPE.
+    pub(crate) fn use_read_and_write(&self) {
+        self.filtered.set(true);
+    }
+
     fn send(&self, bytes: &[u8]) -> Result<()> {
+        if self.filtered.get() {
+            return rustix::io::retry_on_intr(|| rustix::io::write(&self.socket, bytes)).map(drop);
+        }
         rustix::io::retry_on_intr(|| send(&self.socket, bytes, SendFlags::NOSIGNAL)).map(drop)
     }
 
@@ -234,6 +251,12 @@ impl Channel {
         let mut bytes = [INIT; 5];
         bytes[1..].copy_from_slice(&pid.to_le_bytes());
         send_descriptor(self.fd(), &bytes, pidfd)
+    }
+
+    pub(crate) fn send_listener(&self, number: i32) -> Result<()> {
+        let mut bytes = [LISTENER; 5];
+        bytes[1..].copy_from_slice(&number.to_le_bytes());
+        self.send(&bytes)
     }
 
     pub(crate) fn send_console(&self, master: BorrowedFd<'_>) -> Result<()> {
@@ -271,6 +294,10 @@ impl Channel {
     /// Waits for one signal; false if the other side is gone or says something else.
     pub(crate) fn expect(&self, signal: Signal) -> bool {
         let mut byte = [0u8; 1];
+        if self.filtered.get() {
+            let received = rustix::io::retry_on_intr(|| rustix::io::read(&self.socket, &mut byte[..]));
+            return received.is_ok_and(|length| length == 1) && byte[0] == signal as u8;
+        }
         let received = rustix::io::retry_on_intr(|| recv(&self.socket, &mut byte[..], RecvFlags::empty()));
         received.is_ok_and(|(length, _)| length == 1) && byte[0] == signal as u8
     }
@@ -281,6 +308,7 @@ fn parse(bytes: &[u8], descriptor: Option<OwnedFd>) -> Message {
     match bytes {
         [CONSOLE] => descriptor.map_or(Message::End, Message::Console),
         [INIT, ..] => descriptor.map_or(Message::End, |pidfd| Message::Init { pid: word(1), pidfd }),
+        [LISTENER, _, _, _, _] => Message::Listener(word(1)),
         [FAILURE, code, low, high, _, _, _, _, length, rest @ ..] => {
             let (what, detail) = rest.split_at(usize::from(*length).min(rest.len()));
             Message::Failure(Failure {
@@ -342,7 +370,12 @@ mod tests {
         a.send_console(a.fd()).unwrap();
         assert!(matches!(b.receive().unwrap(), Message::Console(_)));
         a.send_init(7, a.fd()).unwrap();
+        a.use_read_and_write();
+        a.send_listener(300).unwrap();
         assert!(matches!(b.receive().unwrap(), Message::Init { pid: 7, .. }));
+        assert!(matches!(b.receive().unwrap(), Message::Listener(300)));
+        b.signal(Signal::ListenerTaken).unwrap();
+        assert!(a.expect(Signal::ListenerTaken));
         drop(a);
         assert!(matches!(b.receive().unwrap(), Message::End));
         assert!(!b.expect(Signal::Go));

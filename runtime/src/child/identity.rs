@@ -1,7 +1,7 @@
 //! Who the process is from now on: terminal, keyring, scheduling, working directory, ids and capabilities, in the order
 //! in which each step still has the right to do it. Init and exec take the same steps by this same code.
 
-use super::{LabelFiles, Result, property};
+use super::{LabelFiles, Result, filter, property};
 use crate::plan::Process;
 use crate::sync::{Channel, Item, Signal};
 use crate::sys;
@@ -216,7 +216,11 @@ fn change_ids(process: &Process) -> Result<()> {
     }
     property("process.user.gid", sys::set_gid(process.gid))?;
     property("process.user.uid", sys::set_uid(process.uid))?;
-    property("process.capabilities", sys::set_capabilities(sets.effective.0, sets.permitted.0, sets.inheritable.0))?;
+    // What loading a filter needs is given back then.
+    let borrowed = filter::borrowed_capabilities(process);
+    let (effective, permitted) = (sets.effective.0 | borrowed, sets.permitted.0 | borrowed);
+    sys::set_capabilities(effective, permitted, sets.inheritable.0)
+        .map_err(|errno| filter::capabilities_failed(process, errno))?;
     property("process.capabilities.ambient", sys::set_ambient(sets.ambient.0))
 }
 

@@ -1,6 +1,6 @@
 //! The container's init process until it executes its program: the order of everything, in one screen.
 
-use super::{LabelFiles, Result, identity, program, property, sysctl};
+use super::{LabelFiles, Result, filter, identity, program, property, sysctl};
 use crate::hooks;
 use crate::plan::{Hook, Plan};
 use crate::sync::{Channel, Failure, Item, Signal, send_descriptor};
@@ -94,6 +94,7 @@ fn build(init: &mut Init<'_>) -> Result<Prepared> {
     };
     let home = identity::take_identity(process, stdio, labels, init.plan.root.userns, &init.channel)?;
     let found = program::find(process)?;
+    filter::load_early(process, init.plan.preserve_fds, &init.channel)?;
     Ok((Some(found), home))
 }
 
@@ -173,7 +174,12 @@ fn wait_and_execute(init: &mut Init<'_>, found: &Option<program::Found>, home: O
     if let Some(listener) = init.listener.take() {
         match rustix::io::retry_on_intr(|| rustix::net::accept_with(&listener, rustix::net::SocketFlags::CLOEXEC)) {
             // Whoever else connects finds nobody.
-            Ok(connection) => init.channel = Channel::from_fd(connection),
+            Ok(connection) => {
+                init.channel = Channel::from_fd(connection);
+                if init.plan.process.as_ref().is_some_and(filter::is_early) {
+                    init.channel.use_read_and_write();
+                }
+            }
             Err(errno) => return Item::Property.failure("wait for start", errno),
         }
     }

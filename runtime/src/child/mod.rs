@@ -1,6 +1,7 @@
 //! What runs in the container's own process, between clone3 and execve. It carries out the plan, decides nothing that
 //! the plan could have, and tells the parent where it failed.
 
+mod filter;
 mod identity;
 mod init;
 mod join;
@@ -8,6 +9,7 @@ mod labels;
 mod program;
 mod sysctl;
 
+pub(crate) use filter::load_early;
 pub(crate) use identity::{Home, Stdio, become_root, take_identity};
 pub(crate) use init::{HookState, Init, run as run_init};
 pub(crate) use join::{Entry, JoinPlan, run as run_join};

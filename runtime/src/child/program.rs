@@ -1,7 +1,7 @@
 //! Finding the program in the container and becoming it.
 
-use super::Result;
 use super::identity::Home;
+use super::{Result, filter};
 use crate::plan::Process;
 use crate::sync::{Channel, Failure, Item, Signal};
 use crate::sys;
@@ -46,13 +46,21 @@ pub(crate) fn execute(
     preserve_fds: u32,
     channel: &Channel,
 ) -> Failure {
-    let prepared = sys::close_range_cloexec(3 + preserve_fds)
+    let closed = match filter::is_early(process) {
+        // Done before the filter, and what was opened since is marked so.
+        true => Ok(()),
+        false => sys::close_range_cloexec(3 + preserve_fds),
+    };
+    let prepared = closed
         .and_then(|()| sys::reset_ignored_signals(process.ignored_signals))
         .and_then(|()| sys::set_signal_mask(0))
         // From here on only a failure is worth a message.
         .and_then(|()| channel.signal(Signal::Executing));
     if let Err(errno) = prepared {
         return Item::Property.failure("prepare to execute", errno);
+    }
+    if let Err(failure) = filter::load_late(process, channel) {
+        return failure;
     }
     let path = &process.candidates[found.0];
     let errno = process.args.exec(path, &mut process.env, home.map(Home::as_c_str));

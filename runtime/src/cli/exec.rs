@@ -5,6 +5,7 @@ use super::{App, with_record};
 use crate::config::{self, spec};
 use crate::error::{Context, Error, Result, bad};
 use crate::parent::attach::{Foreground, Signals, Terminal};
+use crate::parent::start::document;
 use crate::parent::{exec, sockets};
 use crate::plan::{Host, Process, ProcessOptions};
 use crate::state::{Record, Status, view};
@@ -31,7 +32,7 @@ pub(super) fn command(app: &App<'_>) -> Result<i32> {
             None => from_flags(app, &spec)?,
         };
         labels(app, &spec, &mut asked);
-        Exec { app, record, init: &init, spec: &spec }.run(&asked)
+        Exec { app, record, init: &init, status, spec: &spec }.run(&asked)
     })
 }
 
@@ -190,6 +191,7 @@ struct Exec<'e, 'a> {
     app: &'e App<'a>,
     record: &'e Record<'e>,
     init: &'e crate::state::Process,
+    status: Status,
     spec: &'e spec::Spec<'e>,
 }
 
@@ -207,6 +209,8 @@ impl Exec<'_, '_> {
         let signals = if detach { None } else { Some(Signals::block()?) };
         let request = exec::Request {
             init: self.init,
+            container: document(self.record),
+            status: self.status.word(),
             namespaces: self.record.namespaces,
             cgroup: cgroup(app, self.record)?,
             console_socket,

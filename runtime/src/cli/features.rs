@@ -1,8 +1,9 @@
-//! `proa features`: what this binary supports (features.md), true of the code and not of the host.
+//! `proa features`: what this binary supports (features.md), true of the code and, but for filter flags, not of the host.
 
 use super::{SPEC_VERSIONS, pretty, print};
 use crate::error::Result;
-use crate::plan::{NAMESPACES, memory_policy_words};
+use crate::plan::{NAMESPACES, memory_policy_words, seccomp_flags, seccomp_words};
+use crate::sys;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -24,7 +25,7 @@ struct Linux {
     namespaces: Vec<&'static str>,
     capabilities: Vec<String>,
     cgroup: Cgroup,
-    seccomp: Enabled,
+    seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
     intel_rdt: IntelRdt,
@@ -46,6 +47,33 @@ struct Cgroup {
 #[derive(Serialize)]
 struct Enabled {
     enabled: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Seccomp {
+    enabled: bool,
+    actions: Vec<&'static str>,
+    operators: Vec<&'static str>,
+    archs: Vec<&'static str>,
+    known_flags: Vec<&'static str>,
+    supported_flags: Vec<&'static str>,
+}
+
+impl Seccomp {
+    /// The flags that are supported depend on the kernel, unlike all else here.
+    fn new() -> Seccomp {
+        let [actions, operators, archs] = seccomp_words();
+        let supported = seccomp_flags().iter().filter(|(_, flag)| sys::has_filter_flags(*flag));
+        Seccomp {
+            enabled: true,
+            actions,
+            operators,
+            archs,
+            known_flags: seccomp_flags().iter().map(|(name, _)| *name).collect(),
+            supported_flags: supported.map(|(name, _)| *name).collect(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -79,7 +107,7 @@ pub(super) fn command() -> Result<()> {
             namespaces: NAMESPACES.iter().map(|(name, ..)| *name).collect(),
             capabilities: capabilities.iter().map(ToString::to_string).collect(),
             cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: false },
-            seccomp: Enabled { enabled: false },
+            seccomp: Seccomp::new(),
             apparmor: Enabled { enabled: true },
             selinux: Enabled { enabled: true },
             intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
@@ -91,6 +119,8 @@ pub(super) fn command() -> Result<()> {
             ("org.opencontainers.runc.checkpoint.enabled", "false".to_owned()),
             // Commands of runc's that this version refuses.
             ("io.github.proa.commands.missing", "checkpoint events restore update".to_owned()),
+            // Whose system calls a seccomp profile can name.
+            ("io.github.proa.seccomp.kernel", crate::seccomp::KERNEL.to_owned()),
             ("io.github.proa.version", env!("CARGO_PKG_VERSION").to_owned()),
             ("io.github.proa.commit", super::COMMIT.to_owned()),
         ]),

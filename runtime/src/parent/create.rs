@@ -2,6 +2,7 @@
 
 use super::clone::{self, Made, Request as CloneRequest, Side};
 use super::hooks::{self, HookDocument};
+use super::listener::{self, Filtered};
 use super::undo::Undo;
 use super::{describe, host_mounts, id_map, intel_rdt, net_devices, notify, sockets};
 use crate::child::{self, Init};
@@ -216,6 +217,10 @@ fn serve(
                 answer(Signal::LimitsSet)?;
             }
             Message::Console(master) => console = Some(master),
+            Message::Listener(number) => {
+                tell_listener(plan, pid, number, undo)?;
+                answer(Signal::ListenerTaken)?;
+            }
             Message::Signal(Signal::Ready) => return Ok(console),
             Message::Failure(failure) => {
                 *hooks_began |= matches!(failure.item, crate::sync::Item::CreateContainer(_));
@@ -224,6 +229,17 @@ fn serve(
             Message::End => return Err(Error::ChildDied("ended while the container was being created".to_owned())),
             other => return Err(Error::ChildDied(format!("said {other:?} out of turn"))),
         }
+    }
+}
+
+fn tell_listener(plan: &Plan, pid: i32, number: i32, undo: &Undo<'_>) -> Result<()> {
+    let seccomp = plan.process.as_ref().and_then(|process| process.seccomp.as_ref());
+    match (seccomp.and_then(|seccomp| seccomp.listener.as_ref()), &undo.init) {
+        (Some(listener), Some(pidfd)) => {
+            let process = Filtered { pid, pidfd: pidfd.as_fd(), number };
+            listener::deliver(listener, &process, &document(plan), "creating", pid)
+        }
+        _ => Err(Error::ChildDied("tells of a listener that nobody asked for".to_owned())),
     }
 }
 

@@ -1,6 +1,8 @@
 //! exec: another process in a container that runs.
 
 use super::clone::{self, Made, Request as CloneRequest, Side};
+use super::hooks::HookDocument;
+use super::listener::{self, Filtered};
 use super::{create, describe};
 use crate::child::{self, Stdio, property};
 use crate::error::{Context, Error, Result};
@@ -15,6 +17,9 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 /// What exec needs beside the process.
 pub(crate) struct Request<'a> {
     pub init: &'a state::Process,
+    /// What a listener is told of the container.
+    pub container: HookDocument<'a>,
+    pub status: &'static str,
     /// CLONE_NEW* flags of the container's own.
     pub namespaces: i32,
     pub cgroup: Option<cgroup::Cgroup>,
@@ -107,6 +112,10 @@ fn serve(process: &Process, request: &Request<'_>, prepared: &mut Prepared, in_c
     loop {
         match prepared.channel.receive().context(|| "hear from the process".to_owned())? {
             Message::Console(master) => prepared.console = Some(master),
+            Message::Listener(number) => {
+                tell_listener(process, request, prepared, number)?;
+                prepared.channel.signal(Signal::ListenerTaken).context(|| "answer the process".to_owned())?;
+            }
             Message::Signal(Signal::Limits) => {
                 create::set_rlimits(process, prepared.pid)?;
                 prepared.channel.signal(Signal::LimitsSet).context(|| "answer the process".to_owned())?;
@@ -115,6 +124,16 @@ fn serve(process: &Process, request: &Request<'_>, prepared: &mut Prepared, in_c
             Message::Failure(failure) => return Err(describe::exec_failure(process, &failure)),
             _ => return Err(Error::ChildDied("ended before it executed its program".to_owned())),
         }
+    }
+}
+
+fn tell_listener(process: &Process, request: &Request<'_>, prepared: &Prepared, number: i32) -> Result<()> {
+    match process.seccomp.as_ref().and_then(|seccomp| seccomp.listener.as_ref()) {
+        Some(listener) => {
+            let filtered = Filtered { pid: prepared.pid, pidfd: prepared.pidfd.as_fd(), number };
+            listener::deliver(listener, &filtered, &request.container, request.status, request.init.pid)
+        }
+        None => Err(Error::ChildDied("tells of a listener that nobody asked for".to_owned())),
     }
 }
 
@@ -169,7 +188,9 @@ fn enter(
     };
     let labels = child::LabelFiles::open(&process.labels)?;
     let home = child::take_identity(process, stdio, labels, userns, channel)?;
-    Ok((child::find(process)?, home))
+    let found = child::find(process)?;
+    child::load_early(process, request.preserve_fds, channel)?;
+    Ok((found, home))
 }
 
 fn open_terminal(process: &Process, request: &Request<'_>, channel: &Channel) -> std::result::Result<OwnedFd, Failure> {

@@ -31,7 +31,7 @@ impl HookDocument<'_> {
         HookState { before: before.into_bytes(), after: after.into_bytes() }
     }
 
-    fn whole(&self, status: &str, pid: i32) -> Vec<u8> {
+    pub(super) fn whole(&self, status: &str, pid: i32) -> Vec<u8> {
         let HookState { mut before, after } = self.cut(status);
         before.extend_from_slice(pid.to_string().as_bytes());
         before.extend_from_slice(&after);

@@ -10,6 +10,7 @@ mod hooks;
 mod host_mounts;
 mod id_map;
 mod intel_rdt;
+mod listener;
 mod net_devices;
 mod netlink;
 pub(crate) mod notify;

@@ -3,7 +3,7 @@
 use crate::config::spec::Spec;
 use crate::error::{Result, bad, unsupported};
 
-const CHECKS: &[fn(&Spec<'_>) -> Result<()>] = &[version, root, annotations, hostname, seccomp, resources, personality];
+const CHECKS: &[fn(&Spec<'_>) -> Result<()>] = &[version, root, annotations, hostname, resources, personality];
 
 pub(crate) fn run(spec: &Spec<'_>) -> Result<()> {
     CHECKS.iter().try_for_each(|check| check(spec))
@@ -53,16 +53,6 @@ fn hostname(spec: &Spec<'_>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// runc takes a seccomp section without an action and without system calls as none.
-fn seccomp(spec: &Spec<'_>) -> Result<()> {
-    let asked = spec
-        .linux
-        .as_ref()
-        .and_then(|linux| linux.seccomp.as_ref())
-        .is_some_and(|seccomp| seccomp.default_action.is_some() || !seccomp.syscalls.is_empty());
-    if asked { Err(unsupported("linux.seccomp")) } else { Ok(()) }
 }
 
 /// Limits come with the cgroup controllers; until then asking for one is an error.

@@ -54,6 +54,11 @@ impl Host {
         self.cgroups.get().ok_or_else(|| Error::Usage("cgroups are not known".to_owned()))
     }
 
+    /// Whether the kernel knows this SECCOMP_FILTER_FLAG_*.
+    pub(crate) fn has_seccomp_flag(&self, flag: u64) -> bool {
+        crate::sys::has_filter_flags(flag)
+    }
+
     /// Whether `path` is the namespace of `kind` that this process is in.
     pub(crate) fn is_own_namespace(&self, kind: &str, path: &str) -> Result<bool> {
         let own = format!("/proc/self/ns/{kind}");

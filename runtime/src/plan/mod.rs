@@ -13,6 +13,7 @@ mod linux;
 mod mounts;
 mod namespaces;
 mod process;
+mod seccomp;
 mod sysctl;
 
 pub(crate) use hooks::{Hook, Hooks, hooks_of};
@@ -21,6 +22,9 @@ pub(crate) use labels::{Label, Labels};
 pub(crate) use linux::{IntelRdt, NetDevice};
 pub(crate) use namespaces::{IdMapping, IdMaps, NAMESPACES, Namespaces};
 pub(crate) use process::{Process, ProcessOptions, memory_policy_words};
+#[cfg(test)]
+pub(crate) use seccomp::profile as seccomp_profile;
+pub(crate) use seccomp::{Listener, Seccomp, flags as seccomp_flags, words as seccomp_words};
 pub(crate) use sysctl::Sysctl;
 
 use crate::config::spec;

@@ -1,7 +1,7 @@
 //! `process`, for the container's init and for exec: the program, who it runs as, and how it is scheduled.
 
 use super::capabilities::{self, CapabilitySets};
-use super::{Host, Labels, clean, text};
+use super::{Host, Labels, Seccomp, clean, seccomp, text};
 use crate::config::spec::{self, Linux};
 use crate::error::{Result, bad};
 use crate::sys::{BitSet, Schedule, StringArray};
@@ -38,6 +38,7 @@ pub(crate) struct Process {
     pub memory_policy: Option<MemoryPolicy>,
     pub personality: Option<u64>,
     pub keyring: Option<CText>,
+    pub seccomp: Option<Seccomp>,
     /// Signals whose default action has to be restored.
     pub ignored_signals: u64,
 }
@@ -88,6 +89,9 @@ impl Process {
         if umask > 0o777 {
             return Err(bad("process.user.umask", format_args!("{umask} has bits beyond permissions")));
         }
+        // What create has said of the filter need not be said again.
+        let mut said = Vec::new();
+        let seccomp = seccomp::plan(linux, host, if options.exec { &mut said } else { &mut *warnings })?;
         let available = if options.new_user_namespace { u64::MAX } else { status.permitted };
         Ok(Process {
             candidates,
@@ -111,6 +115,7 @@ impl Process {
             affinity: affinity(process)?.filter(|_| options.exec).unwrap_or_default(),
             memory_policy: memory_policy(linux)?,
             personality: personality(linux)?,
+            seccomp,
             keyring: options.keyring.as_deref().map(|name| text("keyring", name)).transpose()?,
             ignored_signals: status.ignored_signals,
         })

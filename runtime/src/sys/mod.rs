@@ -10,6 +10,7 @@ mod identity;
 mod ioctl;
 mod schedule;
 mod seal;
+mod seccomp;
 mod signals;
 
 pub(crate) use clone::{CloneArgs, Cloned, clone, has_clone3, setns, unshare};
@@ -20,6 +21,7 @@ pub(crate) use identity::*;
 pub(crate) use ioctl::*;
 pub(crate) use schedule::*;
 pub(crate) use seal::seal;
+pub(crate) use seccomp::{has_filter_flags, load_filter};
 pub(crate) use signals::*;
 
 use rustix::io::Errno;
