@@ -20,6 +20,7 @@ mod hook_failures;
 mod hooks;
 mod ids;
 mod lifecycle;
+mod limits;
 mod misc;
 mod mount_options;
 mod mount_targets;
@@ -31,6 +32,7 @@ mod paths;
 mod privileges;
 mod process;
 mod regressions;
+mod resources;
 mod root;
 mod scheduling;
 mod state_faults;
@@ -87,6 +89,8 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("hooks", hooks::CASES),
     ("hook_failures", hook_failures::CASES),
     ("cgroups", cgroups::CASES),
+    ("resources", resources::CASES),
+    ("limits", limits::CASES),
     ("misc", misc::CASES),
     ("scheduling", scheduling::CASES),
     ("net_devices", net_devices::CASES),

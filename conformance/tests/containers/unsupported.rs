@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 crate::cases! {
     "R-29" => seccomp,
     "R-29" => labels,
-    "R-29" => limits,
     "R-29" => mapped_mounts,
     "R-29" => tmpcopyup,
     "" => empty_values_ask_for_nothing,
@@ -40,27 +39,6 @@ fn labels(t: &Test<'_>) -> Done {
     refused(t, "/process/apparmorProfile", json!("some-profile"));
     refused(t, "/process/selinuxLabel", json!("system_u:system_r:container_t:s0"));
     refused(t, "/linux/mountLabel", json!("system_u:object_r:container_file_t:s0"));
-    Ok(())
-}
-
-fn limits(t: &Test<'_>) -> Done {
-    t.proa_only("not built yet")?;
-    for (name, value) in [
-        ("memory", json!({"limit": 1 << 30})),
-        ("cpu", json!({"shares": 512})),
-        ("cpu", json!({"cpus": "0"})),
-        ("pids", json!({"limit": 100})),
-        ("blockIO", json!({"weight": 100})),
-        ("hugepageLimits", json!([{"pageSize": "2MB", "limit": 0}])),
-        ("network", json!({"classID": 5})),
-        ("rdma", json!({"mlx5_1": {"hcaHandles": 1}})),
-        ("unified", json!({"memory.high": "1000000000"})),
-    ] {
-        let mut bundle = t.bundle();
-        bundle.config["linux"]["resources"][name] = value;
-        let output = t.refuses(&bundle).exits(1);
-        t.proa_says(&output, &format!("linux.resources.{name}"));
-    }
     Ok(())
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod exec;
 mod hooks;
 mod id_map;
 mod intel_rdt;
+pub(crate) mod limits;
 mod net_devices;
 mod netlink;
 pub(crate) mod notify;

@@ -41,6 +41,11 @@ impl Host {
         self.cgroups.get().ok_or_else(|| Error::Usage("cgroups are not known".to_owned()))
     }
 
+    /// Whether the kernel has huge pages of so many kilobytes.
+    pub(crate) fn has_hugepages(&self, kilobytes: u64) -> bool {
+        rustix::fs::stat(format!("/sys/kernel/mm/hugepages/hugepages-{kilobytes}kB")).is_ok()
+    }
+
     /// Whether `path` is the namespace of `kind` that this process is in.
     pub(crate) fn is_own_namespace(&self, kind: &str, path: &str) -> Result<bool> {
         let own = format!("/proc/self/ns/{kind}");
