@@ -26,14 +26,79 @@ pub(crate) fn enable(directory: &Directory) -> Result<(), Error> {
     if missing(&offered, read(&join(&directory.mount, above), HANDED_DOWN, &mut buffer)?).is_empty() {
         return Ok(());
     }
-    let ends = above.match_indices('/').map(|(at, _)| at).chain((above != "/").then_some(above.len()));
-    for end in ends {
-        let level = join(&directory.mount, if end == 0 { "/" } else { &above[..end] });
+    for level in levels_above(directory) {
         let mut missing = missing(&offered, read(&level, HANDED_DOWN, &mut buffer)?);
         hand_down(&level, &mut missing);
         offered.retain(|name| !missing.contains(name));
     }
     Ok(())
+}
+
+/// The same on a host whose controllers are in v1: hands down only what the root does already, since the root is the
+/// machine's. Whether that may have changed anything. Fails silently: who needs a controller asks [`why_missing`].
+pub(crate) fn enable_below_root(directory: &Directory) -> bool {
+    let mut buffer = [0; TEXT];
+    let Ok(offered) = read(&directory.mount, HANDED_DOWN, &mut buffer).map(str::to_owned) else { return false };
+    let mut offered = words(&offered);
+    for level in levels_above(directory).skip(1) {
+        let mut missing = match read(&level, HANDED_DOWN, &mut buffer) {
+            Ok(have) => missing(&offered, have),
+            Err(_) => return false,
+        };
+        hand_down(&level, &mut missing);
+        offered.retain(|name| !missing.contains(name));
+    }
+    !offered.is_empty()
+}
+
+/// Why a cgroup has not the files of a controller; `None` when it has the controller. `hybrid`: the root is not to be
+/// touched.
+pub(crate) fn why_missing(directory: &Directory, controller: &str, hybrid: bool) -> Option<Error> {
+    let mut buffer = [0; TEXT];
+    let mut has = |level: &str, file| match read_text(&format!("{level}/{file}"), &mut buffer) {
+        Ok(text) => words(text).contains(&controller),
+        Err(_) => false,
+    };
+    let path = directory.full();
+    // Those of the cgroup itself have no controller.
+    if controller == "cgroup" || has(&path, OFFERED) {
+        return None;
+    }
+    let no =
+        |reason: String| Some(Error::NoController { controller: controller.to_owned(), path: path.clone(), reason });
+    if !has(&directory.mount, OFFERED) {
+        return no(match hybrid {
+            true => "cgroup v2 has it not on this machine; it may be one of cgroup v1".to_owned(),
+            false => "cgroup v2 has it not on this machine".to_owned(),
+        });
+    }
+    for (index, level) in levels_above(directory).enumerate() {
+        let file = format!("{level}/{HANDED_DOWN}");
+        if has(&level, HANDED_DOWN) {
+            continue;
+        }
+        let text = format!("+{controller}");
+        return match write_text(&file, &text) {
+            _ if hybrid && index == 0 => no(format!("{file} has it not, and is the machine's")),
+            Err(Errno::BUSY) => {
+                no(format!("write {text:?} to {file}: a cgroup with processes of its own hands out no controllers"))
+            }
+            Err(Errno::OPNOTSUPP) => {
+                no(format!("write {text:?} to {file}: a threaded cgroup, or one that is part of one, hands it not out"))
+            }
+            Err(errno) => no(Error::sys(format!("write {text:?} to"), file, errno).to_string()),
+            // Somebody else has just taken it away.
+            Ok(()) => no(format!("{file} had it not")),
+        };
+    }
+    no("it is a threaded cgroup, or one that a threaded cgroup makes unusable".to_owned())
+}
+
+/// The directories from the mount point to the one above `directory`.
+fn levels_above(directory: &Directory) -> impl Iterator<Item = String> {
+    let above = parent(&directory.path);
+    let ends = above.match_indices('/').map(|(at, _)| at).chain((above != "/").then_some(above.len()));
+    ends.map(move |end| join(&directory.mount, if end == 0 { "/" } else { &above[..end] }))
 }
 
 /// Enables `names` for the children of the cgroup `level`; those that cannot be are left in `names`.

@@ -111,6 +111,76 @@ pub enum Error {
         /// The rule it was to take something away from.
         earlier: String,
     },
+    /// A limit could not be put into force.
+    #[error("linux.resources.{name}: {source}")]
+    Limit {
+        /// The limit: its path below `linux.resources`, such as `memory.limit`.
+        name: String,
+        /// Why not.
+        source: Box<Error>,
+    },
+    /// A limit that cgroup v2 has not, for a controller that is not in v1 on this host.
+    #[error("cgroup v2 has no such limit, and the controller {controller:?} of cgroup v1 is not on this machine")]
+    NoV1 {
+        /// Its name in v1.
+        controller: String,
+    },
+    /// A file of cgroup v2 is named where there is no cgroup v2.
+    #[error("needs cgroup v2, which is not on this machine")]
+    NoUnified,
+    /// A file of cgroup v2 is named that is none, or none to be written.
+    #[error("{reason}")]
+    BadUnified {
+        /// What is wrong with its name.
+        reason: &'static str,
+    },
+    /// The cgroup has the controller, but not the file.
+    #[error("{path} does not exist: this kernel has no such limit")]
+    NoFile {
+        /// The file.
+        path: String,
+    },
+    /// The controller is not in cgroup v2, or not handed down to the container's cgroup.
+    #[error("the controller {controller:?} is not available in {path}: {reason}")]
+    NoController {
+        /// Its name.
+        controller: String,
+        /// The cgroup's directory.
+        path: String,
+        /// Why, as far as the kernel says.
+        reason: String,
+    },
+    /// cgroup v1 takes no limit below what is in use.
+    #[error("unable to set memory limit to {limit} (current usage: {usage}, peak usage: {peak})")]
+    MemoryInUse {
+        /// The limit, in bytes.
+        limit: String,
+        /// What is in use, in bytes.
+        usage: u64,
+        /// The most that ever was, in bytes.
+        peak: u64,
+    },
+    /// A limit is below what is in use, and was to be refused then.
+    #[error("rejecting {what} limit {limit} <= usage {usage}")]
+    BelowUsage {
+        /// `memory` or `memory+swap`.
+        what: &'static str,
+        /// The limit, in bytes.
+        limit: u64,
+        /// What is in use, in bytes.
+        usage: u64,
+    },
+    /// Memory with swap is less than memory.
+    #[error("{swap} is below memory.limit {limit}, which it includes")]
+    SwapBelowLimit {
+        /// In bytes.
+        swap: u64,
+        /// In bytes.
+        limit: u64,
+    },
+    /// A limit on memory with swap alone means nothing to cgroup v2.
+    #[error("needs a memory.limit, which it includes")]
+    SwapWithoutLimit,
     /// A controller is named that the container's cgroup has not.
     #[error("the container has no cgroup of the controller {name:?}")]
     UnknownController {
@@ -130,12 +200,28 @@ fn words(error: &io::Error) -> String {
 }
 
 impl Error {
-    /// The errno of the system call that failed, if one did.
+    /// The errno of the system call that failed, if one did; what it would have been where the reason was looked up.
     pub fn errno(&self) -> Option<i32> {
         match self {
             Error::Sys { source, .. } => source.raw_os_error(),
+            Error::Limit { source, .. } => source.errno(),
+            Error::NoFile { .. } | Error::NoController { .. } => Some(libc::ENOENT),
+            Error::MemoryInUse { .. } => Some(libc::EBUSY),
             _ => None,
         }
+    }
+
+    /// Names the limit that it is about.
+    pub(crate) fn limit(self, name: impl Into<String>) -> Error {
+        Error::Limit { name: name.into(), source: Box::new(self) }
+    }
+
+    pub(crate) fn sys(operation: String, path: String, errno: Errno) -> Error {
+        Error::Sys { operation, path, source: errno.into() }
+    }
+
+    pub(crate) fn no_v1(controller: &str) -> Error {
+        Error::NoV1 { controller: controller.to_owned() }
     }
 }
 

@@ -149,6 +149,11 @@ impl Host {
         self.unified.as_ref().map(Hierarchy::mount_point)
     }
 
+    /// Whether a controller is in a hierarchy of cgroup v1.
+    pub fn has_v1(&self, controller: &str) -> bool {
+        self.hierarchies.iter().any(|hierarchy| hierarchy.controllers.split(',').any(|name| name == controller))
+    }
+
     /// The place that `linux.cgroupsPath` means, or the id where that is absent. Nothing is made or looked for; at
     /// most /proc/self/cgroup is read.
     ///

@@ -24,6 +24,7 @@ mod freeze;
 mod host;
 mod join;
 mod kill;
+mod limits;
 mod mountinfo;
 mod own;
 mod path;
@@ -40,7 +41,10 @@ pub use devices::{DeviceKind, DeviceRule, default_device_rules};
 pub use error::Error;
 pub use host::{Hierarchy, Host, Mode};
 pub use place::Place;
-pub use resources::Resources;
+pub use resources::{
+    BlockIo, Cpu, DeviceWeight, HugepageLimit, Limit, Memory, Network, Rdma, Resources, Throttle, ThrottleKind,
+    check_unified_name,
+};
 pub use sub::SubCgroup;
 
 /// A container's cgroup, in all hierarchies at once. Dropping it leaves the cgroup as it is.
@@ -57,6 +61,11 @@ impl Cgroup {
     /// The place to keep: as given, with what creation has made above it.
     pub fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// Whether its directory in cgroup v2 was made by this handle: nothing has happened in it before.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
     }
 
     /// The directory in cgroup v2, for CLONE_INTO_CGROUP: O_PATH, close-on-exec.
@@ -83,12 +92,41 @@ impl Cgroup {
         sub::within(self, subs)
     }
 
-    /// Puts limits into force. [`Place::disabled`] takes none and reports none.
+    /// Puts into force what has to be there before the first process comes in: device rules, processors and memory
+    /// nodes, real-time bandwidth. None of it is in the way of setting a container up. [`Place::disabled`] takes none
+    /// and reports none.
     ///
     /// # Errors
-    /// What cannot be applied, by the file or program that it takes.
+    /// What cannot be applied, by limit and file.
+    pub fn prepare(&self, resources: &Resources) -> Result<(), Error> {
+        if self.place.is_disabled() { Ok(()) } else { limits::prepare(self, resources) }
+    }
+
+    /// Puts all other limits into force, on the processes that are there too: cgroup v2 kills some when memory is
+    /// limited below what is in use, cgroup v1 refuses. A new memory limit is the last but that on processes.
+    ///
+    /// # Errors
+    /// As for [`Cgroup::prepare`]: [`Error::Limit`]; limits before it are in force then.
+    pub fn limit(&self, resources: &Resources) -> Result<(), Error> {
+        if self.place.is_disabled() { Ok(()) } else { limits::limit(self, resources) }
+    }
+
+    /// [`Cgroup::prepare`] and [`Cgroup::limit`] in one, for a cgroup that is in use.
+    ///
+    /// # Errors
+    /// As theirs.
     pub fn apply(&self, resources: &Resources) -> Result<(), Error> {
-        if self.place.is_disabled() { Ok(()) } else { resources::apply(self, resources) }
+        self.prepare(resources)?;
+        self.limit(resources)
+    }
+
+    /// How many of its processes, and of those below, were killed for want of memory, since it was made. Zero where
+    /// nobody counts.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn oom_kills(&self) -> Result<u64, Error> {
+        if self.place.is_disabled() { Ok(0) } else { limits::oom_kills(self) }
     }
 
     /// Makes the host's user `uid` the owner of the cgroup in cgroup v2 and of those files in it that

@@ -177,7 +177,7 @@ mod tests {
         assert!(disabled.is_disabled());
         let cgroup = disabled.create().unwrap();
         cgroup.join(std::process::id() as i32, false).unwrap();
-        cgroup.apply(&crate::Resources { devices: crate::default_device_rules() }).unwrap();
+        cgroup.apply(&crate::Resources { devices: crate::default_device_rules(), ..Default::default() }).unwrap();
         cgroup.kill().unwrap();
         cgroup.signal(15).unwrap();
         assert!(cgroup.procs().unwrap().is_empty());

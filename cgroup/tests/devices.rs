@@ -13,7 +13,7 @@ fn char(allow: bool, minor: u32, read: bool, write: bool) -> DeviceRule {
 }
 
 fn apply(cgroup: &Cgroup, rules: &[DeviceRule]) {
-    cgroup.apply(&Resources { devices: rules.to_vec() }).unwrap();
+    cgroup.apply(&Resources { devices: rules.to_vec(), ..Default::default() }).unwrap();
 }
 
 // Shells, as what they are told to open is opened with exactly these flags.
@@ -107,7 +107,7 @@ fn a_part_is_taken_back_or_refused() {
     let cgroup = scratch.place.create().unwrap();
     let all_of_major = DeviceRule { minor: None, ..char(true, 0, true, true) };
     let rules = [DENY_ALL, all_of_major, char(false, 5, true, true)];
-    match cgroup.apply(&Resources { devices: rules.to_vec() }) {
+    match cgroup.apply(&Resources { devices: rules.to_vec(), ..Default::default() }) {
         Ok(()) => {
             assert_eq!(scratch.host.mode(), Mode::V2);
             assert!(!may(&cgroup, READ_ZERO) && may(&cgroup, READ_NULL));
@@ -133,7 +133,7 @@ fn no_rules_change_nothing_and_rules_without_control_are_an_error() {
     place.as_object_mut().unwrap().remove("unified");
     place["v1"].as_array_mut().unwrap().retain(|directory| directory["controllers"] != "devices");
     let cgroup = serde_json::from_value::<cgroup::Place>(place).unwrap().open().unwrap().unwrap();
-    let error = cgroup.apply(&Resources { devices: vec![DENY_ALL] }).unwrap_err();
+    let error = cgroup.apply(&Resources { devices: vec![DENY_ALL], ..Default::default() }).unwrap_err();
     assert!(matches!(error, Error::NoDeviceControl));
 }
 

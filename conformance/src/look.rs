@@ -201,3 +201,55 @@ pub fn cgroup_dirs() -> Vec<PathBuf> {
     found.sort();
     found
 }
+
+/// The files of one controller in the cgroup of a process.
+#[derive(Debug, Clone)]
+pub struct Controller {
+    /// Whether it is in version 2.
+    pub unified: bool,
+    /// The cgroup's directory.
+    pub dir: PathBuf,
+}
+
+impl Controller {
+    /// What a file holds, without white space at its ends; nothing if there is no such file.
+    pub fn get(&self, file: &str) -> Option<String> {
+        fs::read_to_string(self.dir.join(file)).ok().map(|text| text.trim().to_owned())
+    }
+
+    /// What a file holds, which must be there.
+    #[track_caller]
+    pub fn read(&self, file: &str) -> String {
+        self.get(file).unwrap_or_else(|| panic!("there is no {}", self.dir.join(file).display()))
+    }
+
+    /// A number of a file with lines such as `oom_kill 3`.
+    pub fn count(&self, file: &str, name: &str) -> u64 {
+        let text = self.read(file);
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no {name} in {file}: {text}"))
+    }
+}
+
+/// Where the controller that version 1 calls `name` has the files of process `pid`: in version 1, else in version 2.
+/// Nothing if the machine has it nowhere, or only in a version 2 beside others that does not hand it down.
+pub fn controller(pid: i32, name: &str) -> Option<Controller> {
+    let paths = cgroup_paths(pid);
+    let below = |mount: &str, path: &str| Path::new(mount).join(path.trim_start_matches('/'));
+    if let Some((key, path)) = paths.iter().find(|(key, _)| key.split(',').any(|one| one == name)) {
+        return Some(Controller { unified: false, dir: below(&format!("/sys/fs/cgroup/{key}"), path) });
+    }
+    let (mount, list) = match cgroups() {
+        Cgroups::Unified => ("/sys/fs/cgroup", "cgroup.controllers"),
+        Cgroups::Hybrid => ("/sys/fs/cgroup/unified", "cgroup.subtree_control"),
+    };
+    let name = if name == "blkio" { "io" } else { name };
+    let offered = fs::read_to_string(Path::new(mount).join(list)).unwrap_or_default();
+    let there = offered.split_whitespace().any(|one| one == name);
+    there.then(|| Controller { unified: true, dir: below(mount, paths.get("").map_or("", String::as_str)) })
+}
+
+/// Whether, and in which version, the machine has a controller.
+pub fn own_controller(name: &str) -> Option<Controller> {
+    controller(std::process::id() as i32, name)
+}

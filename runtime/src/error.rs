@@ -39,6 +39,9 @@ pub(crate) enum Error {
     /// The container's process ended without a word.
     #[error("the container's init process {0}")]
     ChildDied(String),
+    /// The same, for want of memory. Engines look for the words.
+    #[error("container init was OOM-killed (memory limit too low?)")]
+    OutOfMemory,
     #[error("{stage} hook {index} {path:?} {problem}")]
     Hook { stage: &'static str, index: usize, path: String, problem: String },
     #[error(transparent)]

@@ -21,6 +21,7 @@ mod hooks;
 mod ids;
 mod labels;
 mod lifecycle;
+mod limits;
 mod misc;
 mod mount_options;
 mod mount_targets;
@@ -32,6 +33,7 @@ mod paths;
 mod privileges;
 mod process;
 mod regressions;
+mod resources;
 mod root;
 mod scheduling;
 mod state_faults;
@@ -89,6 +91,8 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("hook_failures", hook_failures::CASES),
     ("cgroups", cgroups::CASES),
     ("labels", labels::CASES),
+    ("resources", resources::CASES),
+    ("limits", limits::CASES),
     ("misc", misc::CASES),
     ("scheduling", scheduling::CASES),
     ("net_devices", net_devices::CASES),

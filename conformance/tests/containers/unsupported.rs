@@ -5,53 +5,12 @@
 
 use conformance::runtime::Kind;
 use conformance::test::{Done, Test};
-use serde_json::{Value, json};
+use serde_json::json;
 
 crate::cases! {
-    "R-29" => seccomp,
-    "R-29" => limits,
     "R-29" => mapped_mounts,
     "R-29" => tmpcopyup,
     "" => empty_values_ask_for_nothing,
-}
-
-/// A container with this property is refused, and the message names it.
-#[track_caller]
-fn refused(t: &Test<'_>, pointer: &str, value: Value) {
-    let mut bundle = t.bundle();
-    let (parent, name) = pointer.rsplit_once('/').expect("a pointer starts with /");
-    bundle.config.pointer_mut(parent).expect("no such property")[name] = value;
-    let output = t.refuses(&bundle).exits(1);
-    t.proa_says(&output, &pointer.trim_start_matches('/').replace('/', "."));
-}
-
-fn seccomp(t: &Test<'_>) -> Done {
-    t.proa_only("not built yet")?;
-    let filter =
-        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["ptrace"], "action": "SCMP_ACT_ERRNO"}]});
-    refused(t, "/linux/seccomp", filter);
-    Ok(())
-}
-
-fn limits(t: &Test<'_>) -> Done {
-    t.proa_only("not built yet")?;
-    for (name, value) in [
-        ("memory", json!({"limit": 1 << 30})),
-        ("cpu", json!({"shares": 512})),
-        ("cpu", json!({"cpus": "0"})),
-        ("pids", json!({"limit": 100})),
-        ("blockIO", json!({"weight": 100})),
-        ("hugepageLimits", json!([{"pageSize": "2MB", "limit": 0}])),
-        ("network", json!({"classID": 5})),
-        ("rdma", json!({"mlx5_1": {"hcaHandles": 1}})),
-        ("unified", json!({"memory.high": "1000000000"})),
-    ] {
-        let mut bundle = t.bundle();
-        bundle.config["linux"]["resources"][name] = value;
-        let output = t.refuses(&bundle).exits(1);
-        t.proa_says(&output, &format!("linux.resources.{name}"));
-    }
-    Ok(())
 }
 
 fn mapped_mounts(t: &Test<'_>) -> Done {

@@ -6,6 +6,7 @@ use crate::error::{Context, Error, Result};
 use crate::parent::attach::{Foreground, Signals, Terminal};
 use crate::parent::create::{self, Created};
 use crate::parent::delete;
+use crate::parent::limits;
 use crate::parent::notify::Notify;
 use crate::state::{Process, StateDir, StateRoot};
 use crate::sys;
@@ -28,7 +29,11 @@ pub(super) fn command(app: &App<'_>) -> Result<i32> {
     let notify = undo.dir.as_ref().map(Notify::bind).transpose()?.flatten();
     let terminal = console.filter(|_| setup.terminal()).map(Terminal::new).transpose()?;
     if let Err(failure) = create::go(&channel) {
+        let starved = failure.is_none() && undo.cgroup.as_ref().is_some_and(limits::was_out_of_memory);
         drop(undo);
+        if starved {
+            return Err(Error::OutOfMemory);
+        }
         return Err(create::describe_failure(&plan, failure.as_ref()));
     }
     let (Some(dir), Some(pidfd)) = undo.disarm() else { return Err(Error::NoContainer(plan.id)) };

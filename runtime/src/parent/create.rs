@@ -4,7 +4,7 @@ use super::clone::{self, Made, Request as CloneRequest, Side};
 use super::hooks::{self, HookDocument};
 use super::listener::{self, Filtered};
 use super::undo::Undo;
-use super::{describe, host_mounts, id_map, intel_rdt, net_devices, notify, sockets};
+use super::{describe, host_mounts, id_map, intel_rdt, limits, net_devices, notify, sockets};
 use crate::child::{self, Init};
 use crate::config::spec::{Map, Str};
 use crate::error::{Context, Error, Result, bad};
@@ -14,7 +14,6 @@ use crate::sync::{Channel, Failure, Message, Signal};
 use crate::sys;
 use rootfs::Sources;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::borrow::Cow;
 
 /// What create needs beside the plan.
@@ -132,9 +131,10 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     write_record(plan, undo, &boot_id, &created, &place, Some(init))?;
     let served = prepare(plan, &cgroup, pid, in_cgroup, join_cgroup(in_cgroup), &ours)
         .and_then(|()| serve(plan, pid, &ours, undo, hooks_began))
+        .and_then(|console| limits::apply(plan, &cgroup, undo.init.as_ref()).map(|()| console))
         .map_err(|error| prefer_the_childs_word(error, &ours))
         .map_err(|error| match (error, &undo.init) {
-            (Error::ChildDied(words), Some(init)) => Error::ChildDied(words + &how_it_died(init)),
+            (Error::ChildDied(words), Some(init)) => limits::how_it_died(words, init, &cgroup),
             (error, _) => error,
         });
     let console = served?;
@@ -170,8 +170,9 @@ fn prepare(
     join_cgroup: bool,
     channel: &Channel,
 ) -> Result<()> {
-    // Before the join: cgroup v1 takes device rules one by one, and the first denies everything.
-    cgroup.apply(&plan.resources)?;
+    // Before the join: cgroup v1 takes device rules one by one, and the first denies everything; no process enters a
+    // cgroup without processors, and none that is to run in real time one without real-time bandwidth.
+    cgroup.prepare(&plan.resources)?;
     cgroup.join(pid, in_cgroup)?;
     if join_cgroup {
         channel.signal(Signal::Joined).context(|| "answer the container's init".to_owned())?;
@@ -253,17 +254,6 @@ fn prefer_the_childs_word(error: Error, channel: &Channel) -> Error {
     match gone.then(|| channel.receive()) {
         Some(Ok(Message::Failure(failure))) => Error::Step(failure),
         _ => error,
-    }
-}
-
-/// Looked at, not reaped: what is acquired is undone elsewhere.
-fn how_it_died(init: &OwnedFd) -> String {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-    let status = waitid(WaitId::PidFd(init.as_fd()), options).ok().flatten();
-    match status.and_then(|status| status.terminating_signal()) {
-        Some(libc::SIGKILL) => ": it was killed by signal 9, for want of memory perhaps".to_owned(),
-        Some(signal) => format!(": it was killed by signal {signal}"),
-        None => String::new(),
     }
 }
 

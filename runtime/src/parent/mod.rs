@@ -10,6 +10,7 @@ mod hooks;
 mod host_mounts;
 mod id_map;
 mod intel_rdt;
+pub(crate) mod limits;
 mod listener;
 mod net_devices;
 mod netlink;

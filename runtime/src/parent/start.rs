@@ -1,7 +1,7 @@
 //! start: tells a created container's init to become its program, and learns whether it did.
 
 use super::hooks::{self, HookDocument};
-use super::{delete, notify::Notify, sockets};
+use super::{delete, limits, notify::Notify, sockets};
 use crate::config::{self, spec::Spec};
 use crate::error::{Error, Result};
 use crate::hooks as hook;
@@ -27,6 +27,9 @@ pub(crate) fn start(root: &StateRoot, dir: &StateDir, record: &Record<'_>, init:
         }
         // Another start was first, or the init was killed.
         Err(None) if init.wait_end(0)? => {
+            if limits::was_out_of_memory(&record.cgroup) {
+                return Err(Error::OutOfMemory);
+            }
             return Err(Error::ChildDied("ended before it executed its program".to_owned()));
         }
         Err(None) => return Err(started()),

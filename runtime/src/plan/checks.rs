@@ -1,9 +1,9 @@
 //! Rules about config.json that concern no single section: a list, so that a new one is a function and a line.
 
 use crate::config::spec::Spec;
-use crate::error::{Result, bad, unsupported};
+use crate::error::{Result, bad};
 
-const CHECKS: &[fn(&Spec<'_>) -> Result<()>] = &[version, root, annotations, hostname, resources, personality];
+const CHECKS: &[fn(&Spec<'_>) -> Result<()>] = &[version, root, annotations, hostname, personality];
 
 pub(crate) fn run(spec: &Spec<'_>) -> Result<()> {
     CHECKS.iter().try_for_each(|check| check(spec))
@@ -53,35 +53,6 @@ fn hostname(spec: &Spec<'_>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Limits come with the cgroup controllers; until then asking for one is an error.
-fn resources(spec: &Spec<'_>) -> Result<()> {
-    let Some(resources) = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref()) else { return Ok(()) };
-    let set = [
-        ("memory", resources.memory.as_ref().is_some_and(|memory| *memory != Default::default())),
-        ("cpu", resources.cpu.as_ref().is_some_and(|cpu| *cpu != Default::default())),
-        ("pids", resources.pids.as_ref().is_some_and(|pids| *pids != Default::default())),
-        ("blockIO", resources.block_io.as_ref().is_some_and(block_io_set)),
-        ("hugepageLimits", !resources.hugepage_limits.is_empty()),
-        ("network", resources.network.as_ref().is_some_and(|n| n.class_id.is_some() || !n.priorities.is_empty())),
-        ("rdma", !resources.rdma.is_empty()),
-        ("unified", !resources.unified.is_empty()),
-    ];
-    match set.iter().find(|(_, set)| *set) {
-        Some((name, _)) => Err(unsupported(format_args!("linux.resources.{name}"))),
-        None => Ok(()),
-    }
-}
-
-fn block_io_set(io: &crate::config::spec::BlockIo) -> bool {
-    io.weight.is_some()
-        || io.leaf_weight.is_some()
-        || !io.weight_device.is_empty()
-        || !io.throttle_read_bps_device.is_empty()
-        || !io.throttle_write_bps_device.is_empty()
-        || !io.throttle_read_iops_device.is_empty()
-        || !io.throttle_write_iops_device.is_empty()
 }
 
 fn personality(spec: &Spec<'_>) -> Result<()> {

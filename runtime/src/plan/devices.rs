@@ -3,7 +3,7 @@
 use super::{clean, text};
 use crate::config::spec::{self, Linux};
 use crate::error::{Result, bad};
-use cgroup::{DeviceRule, Resources};
+use cgroup::DeviceRule;
 use rootfs::plan::{CText, Device, DeviceKind};
 
 /// config-linux.md, Default devices.
@@ -84,7 +84,7 @@ fn file_type_bits(kind: DeviceKind) -> u32 {
 
 /// The rules in force, and each as a line for people: nothing is allowed but what config.json allows, and what every
 /// container may do whatever came before (config-linux.md, Default devices).
-pub(crate) fn rules(linux: Option<&Linux<'_>>) -> Result<(Resources, Vec<String>)> {
+pub(crate) fn rules(linux: Option<&Linux<'_>>) -> Result<(Vec<DeviceRule>, Vec<String>)> {
     let mut devices = vec![DeviceRule {
         allow: false,
         kind: cgroup::DeviceKind::All,
@@ -100,7 +100,7 @@ pub(crate) fn rules(linux: Option<&Linux<'_>>) -> Result<(Resources, Vec<String>
     }
     devices.extend(cgroup::default_device_rules());
     let lines = devices.iter().map(line).collect();
-    Ok((Resources { devices }, lines))
+    Ok((devices, lines))
 }
 
 fn rule(index: usize, given: &spec::DeviceRule<'_>) -> Result<DeviceRule> {

@@ -59,6 +59,11 @@ impl Host {
         crate::sys::has_filter_flags(flag)
     }
 
+    /// Whether the kernel has huge pages of so many kilobytes.
+    pub(crate) fn has_hugepages(&self, kilobytes: u64) -> bool {
+        rustix::fs::stat(format!("/sys/kernel/mm/hugepages/hugepages-{kilobytes}kB")).is_ok()
+    }
+
     /// Whether `path` is the namespace of `kind` that this process is in.
     pub(crate) fn is_own_namespace(&self, kind: &str, path: &str) -> Result<bool> {
         let own = format!("/proc/self/ns/{kind}");

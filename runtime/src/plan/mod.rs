@@ -13,6 +13,7 @@ mod linux;
 mod mounts;
 mod namespaces;
 mod process;
+mod resources;
 mod seccomp;
 mod sysctl;
 
@@ -55,7 +56,6 @@ pub(crate) struct Plan {
     pub bundle: CText,
     pub namespaces: Namespaces,
     pub cgroup: cgroup::Place,
-    #[serde(skip)]
     pub resources: cgroup::Resources,
     pub device_rules: Vec<String>,
     pub root: rootfs::plan::Plan,
@@ -108,7 +108,10 @@ impl Plan {
             None => None,
         };
         let root = mounts::root(spec, bundle, options, &namespaces, &place, host, &mut warnings)?;
-        let (resources, device_rules) = devices::rules(linux)?;
+        let (devices, device_rules) = devices::rules(linux)?;
+        let mut resources = resources::limits(linux, host, &mut warnings)?;
+        resources::check(&mut resources, options.cgroup_disabled, host, &mut warnings)?;
+        resources.devices = devices;
         Ok(Plan {
             id: id.to_owned(),
             oci_version: spec.oci_version.as_deref().unwrap_or_default().to_owned(),

@@ -1,0 +1,332 @@
+//! `linux.resources` at work: limits bite, but not before the container is made; those that cannot be set are errors
+//! that name them.
+//!
+//! Not here: that each field is in the kernel's file (resources.rs).
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use conformance::look;
+use conformance::runtime::Kind;
+use conformance::test::{Done, Test};
+use serde_json::{Value, json};
+
+use crate::hooks::with_hooks;
+use crate::resources::{disk, needs, with};
+
+crate::cases! {
+    "L-39" => over_the_memory_limit_is_killed,
+    "L-51" => a_fork_too_many_fails,
+    "L-51" => exec_counts_too,
+    "L-43" => processor_time_is_held,
+    "L-47" => a_read_is_throttled,
+    "" => few_processes_do_not_hinder_creation,
+    "" => little_memory_does_not_hinder_creation,
+    "" => little_processor_time_does_not_hinder_creation,
+    "" => little_input_does_not_hinder_creation,
+    "" => less_memory_than_init_needs,
+    "L-42" => usage_is_checked_when_asked,
+    "" => values_out_of_range_are_refused,
+    "L-56" => controllers_that_are_not_there,
+    "L-56" => a_cgroup_that_hands_out_nothing,
+    "" => without_cgroups_there_are_no_limits,
+    "" => plan_shows_limits,
+}
+
+fn set(t: &Test<'_>, bundle: &mut conformance::bundle::Bundle, name: &str, value: Value) {
+    assert!(t.dir.exists());
+    bundle.config["linux"]["resources"][name] = value;
+}
+
+fn over_the_memory_limit_is_killed(t: &Test<'_>) -> Done {
+    needs(t, "memory")?;
+    // dd has a buffer of so much.
+    let mut bundle = t.sh_bundle("dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null; echo $?; exec sleep 1000");
+    set(t, &mut bundle, "memory", json!({"limit": 50 << 20, "swap": 50 << 20}));
+    let c = t.start(&bundle);
+    c.prints("137");
+    let files = look::controller(c.pid, "memory").expect("no memory");
+    let file = if files.unified { "memory.events" } else { "memory.oom_control" };
+    assert_eq!(files.count(file, "oom_kill "), 1);
+    Ok(())
+}
+
+fn a_fork_too_many_fails(t: &Test<'_>) -> Done {
+    needs(t, "pids")?;
+    let mut bundle = t.sh_bundle("for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done; echo never; wait");
+    set(t, &mut bundle, "pids", json!({"limit": 4}));
+    let c = t.create(&bundle);
+    c.start();
+    look::eventually("the shell to give up", || {
+        c.output.stderr().contains("fork") || look::stat(c.pid).is_none_or(|stat| stat.state == 'Z')
+    });
+    assert!(!c.stdout().contains("never"), "{}", c.stdout());
+    Ok(())
+}
+
+fn exec_counts_too(t: &Test<'_>) -> Done {
+    needs(t, "pids")?;
+    let (c, files) = with(t, "pids", json!({"limit": 3}), "pids");
+    c.start();
+    // The shell and the two that make up the pipe are one too many.
+    let output = c.exec(&["/bin/sh", "-c", "/bin/true & /bin/sleep 5 & /bin/sleep 5 & wait"]).output();
+    assert!(!output.status.success() || output.stderr().contains("fork"), "{}", output.stderr());
+    assert!(files.count("pids.events", "max ") > 0);
+    Ok(())
+}
+
+fn processor_time_is_held(t: &Test<'_>) -> Done {
+    needs(t, "cpu")?;
+    let mut bundle = t.sh_bundle("while :; do :; done");
+    set(t, &mut bundle, "cpu", json!({"quota": 20_000, "period": 100_000}));
+    let c = t.create(&bundle);
+    let files = look::controller(c.pid, "cpu").expect("no cpu");
+    c.start();
+    let ticks = || look::stat(c.pid).map_or(0, |stat| stat.utime + stat.stime);
+    let (start, before) = (Instant::now(), ticks());
+    std::thread::sleep(Duration::from_secs(3));
+    let (elapsed, used) = (start.elapsed().as_secs_f64(), ticks() - before);
+    let share = used as f64 / procfs::ticks_per_second() as f64 / elapsed;
+    // Less is a busy machine, more would be a quota that does not hold.
+    assert!((0.05..0.22).contains(&share), "a fifth was allowed, {share} was used");
+    assert!(files.count("cpu.stat", "nr_throttled ") > 5);
+    Ok(())
+}
+
+/// The disk that a directory is on: the device, or that of which it is a partition.
+fn disk_of(dir: &Path) -> Option<(u32, u32)> {
+    let device = fs::metadata(dir).ok()?.dev();
+    let name = format!("/sys/dev/block/{}:{}", nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    let path = fs::canonicalize(name).ok()?;
+    let disk = if path.join("partition").exists() { path.parent()?.to_owned() } else { path };
+    let text = fs::read_to_string(disk.join("dev")).ok()?;
+    let (major, minor) = text.trim().split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+fn a_read_is_throttled(t: &Test<'_>) -> Done {
+    needs(t, "blkio")?;
+    let disk = disk_of(&t.dir);
+    t.needs(disk.is_some(), "a disk below the tests' directory")?;
+    let (major, minor) = disk.unwrap_or_default();
+    let mut bundle = t.sh_bundle("dd if=/data of=/dev/null bs=256k count=12 iflag=direct 2>&1; echo done");
+    fs::write(bundle.inside("/data"), vec![7u8; 3 << 20]).expect("cannot write a file");
+    nix::unistd::sync();
+    set(
+        t,
+        &mut bundle,
+        "blockIO",
+        json!({"throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": 1 << 20}]}),
+    );
+    let c = t.create(&bundle);
+    let start = Instant::now();
+    c.start();
+    c.prints("done");
+    let elapsed = start.elapsed();
+    assert!(!c.stdout().contains("invalid"), "{}", c.stdout());
+    assert!(elapsed > Duration::from_millis(1900), "3 MiB at 1 MiB/s took {elapsed:?}");
+    Ok(())
+}
+
+/// The six kinds of hooks but those that run when the limits are in force.
+const EARLY: [&str; 3] = ["prestart", "createRuntime", "createContainer"];
+
+fn few_processes_do_not_hinder_creation(t: &Test<'_>) -> Done {
+    needs(t, "pids")?;
+    t.peer_differs(Kind::Runc, "limits createContainer hooks")?;
+    t.peer_differs(Kind::Crun, "limits createContainer hooks")?;
+    let (mut bundle, log) = with_hooks(t, &EARLY, "sleep 0; sleep 0 | cat; echo $KIND >>$LOG/ran");
+    set(t, &mut bundle, "pids", json!({"limit": 1}));
+    let c = t.create(&bundle);
+    let files = look::controller(c.pid, "pids").expect("no pids");
+    assert_eq!(files.read("pids.max"), "1");
+    assert_eq!(log.read("ran").lines().collect::<Vec<_>>(), EARLY);
+    c.start();
+    c.assert_status("running");
+    Ok(())
+}
+
+fn little_memory_does_not_hinder_creation(t: &Test<'_>) -> Done {
+    needs(t, "memory")?;
+    t.peer_differs(Kind::Runc, "limits createContainer hooks")?;
+    t.peer_differs(Kind::Crun, "limits createContainer hooks")?;
+    let hook = "dd if=/dev/zero of=/dev/null bs=30M count=1 2>/dev/null && echo $KIND >>$LOG/ran";
+    let (mut bundle, log) = with_hooks(t, &EARLY, hook);
+    set(t, &mut bundle, "memory", json!({"limit": 4 << 20, "swap": 4 << 20}));
+    let c = t.create(&bundle);
+    assert_eq!(log.read("ran").lines().collect::<Vec<_>>(), EARLY);
+    c.start();
+    c.assert_status("running");
+    Ok(())
+}
+
+fn little_processor_time_does_not_hinder_creation(t: &Test<'_>) -> Done {
+    needs(t, "cpu")?;
+    t.proa_only("peers throttle the set-up")?;
+    let (c, files) = with(t, "cpu", json!({"quota": 1000, "period": 1_000_000}), "cpu");
+    assert_eq!(files.count("cpu.stat", "nr_throttled "), 0, "the set-up was throttled");
+    c.assert_status("created");
+    Ok(())
+}
+
+fn little_input_does_not_hinder_creation(t: &Test<'_>) -> Done {
+    needs(t, "blkio")?;
+    let (major, minor, _) = disk(t)?;
+    let tiny = json!([{"major": major, "minor": minor, "rate": 1}]);
+    let start = Instant::now();
+    let (c, _files) =
+        with(t, "blockIO", json!({"throttleReadBpsDevice": tiny, "throttleReadIOPSDevice": tiny}), "blkio");
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    c.assert_status("created");
+    Ok(())
+}
+
+fn less_memory_than_init_needs(t: &Test<'_>) -> Done {
+    let unified = needs(t, "memory")?.unified;
+    t.peer_differs(Kind::Runc, "may get by with less, when it is used to being killed")?;
+    t.peer_differs(Kind::Crun, "may get by with less")?;
+    let mut bundle = t.bundle();
+    set(t, &mut bundle, "memory", json!({"limit": 4096, "swap": 4096}));
+    let output = t.refuses(&bundle);
+    if unified {
+        t.proa_says(&output, "container init was OOM-killed (memory limit too low?)");
+    } else {
+        t.proa_says(&output, "linux.resources.memory.limit: unable to set memory limit to 4096 (current usage: ");
+    }
+    Ok(())
+}
+
+fn usage_is_checked_when_asked(t: &Test<'_>) -> Done {
+    let unified = needs(t, "memory")?.unified;
+    t.needs(unified, "memory in version 2")?;
+    t.peer_differs(Kind::Crun, "checks an update alone")?;
+    let mut bundle = t.bundle();
+    set(t, &mut bundle, "memory", json!({"limit": 4096, "checkBeforeUpdate": true}));
+    let output = t.refuses(&bundle);
+    t.proa_says(&output, "linux.resources.memory.limit: rejecting memory limit 4096 <= usage ");
+    Ok(())
+}
+
+fn values_out_of_range_are_refused(t: &Test<'_>) -> Done {
+    t.proa_only("names of properties; others leave much to the kernel")?;
+    for (name, value, says) in [
+        ("memory", json!({"limit": -2}), "memory.limit"),
+        ("memory", json!({"limit": 100_000_000, "swap": 50_000_000}), "memory.swap"),
+        ("memory", json!({"swap": 50_000_000}), "memory.swap"),
+        ("memory", json!({"swappiness": 101}), "memory.swappiness"),
+        ("cpu", json!({"cpus": "zero"}), "cpu.cpus"),
+        ("cpu", json!({"mems": "1-"}), "cpu.mems"),
+        ("cpu", json!({"idle": 7}), "cpu.idle"),
+        ("pids", json!({"limit": -9}), "pids.limit"),
+        ("blockIO", json!({"weight": 5}), "blockIO.weight"),
+        (
+            "blockIO",
+            json!({"throttleReadIOPSDevice": [{"minor": 0, "rate": 1}]}),
+            "blockIO.throttleReadIOPSDevice[0].major",
+        ),
+        ("hugepageLimits", json!([{"pageSize": "3MB", "limit": 1}]), "hugepageLimits[0].pageSize"),
+        ("network", json!({"priorities": [{"priority": 1}]}), "network.priorities[0].name"),
+        ("rdma", json!({"x": {}}), "rdma[\"x\"]"),
+        ("unified", json!({"../memory.max": "1"}), "unified[\"../memory.max\"]"),
+        ("unified", json!({"cgroup.procs": "1"}), "unified[\"cgroup.procs\"]"),
+    ] {
+        let mut bundle = t.bundle();
+        set(t, &mut bundle, name, value);
+        let output = t.refuses(&bundle).exits(1);
+        t.proa_says(&output, &format!("linux.resources.{says}"));
+    }
+    // These the kernel knows, and everything made by then is undone.
+    for (controller, name, value, says) in [
+        ("cpuset", "cpu", json!({"cpus": "4000"}), "cpu.cpus: write \"4000\" to "),
+        ("cpu", "cpu", json!({"period": 5}), "cpu.period: write \""),
+        (
+            "blkio",
+            "blockIO",
+            json!({"throttleWriteBpsDevice": [{"major": 4000, "minor": 7, "rate": 1}]}),
+            "blockIO.throttleWriteBpsDevice[0]: write \"4000:7 ",
+        ),
+    ] {
+        if look::own_controller(controller).is_some() {
+            let mut bundle = t.bundle();
+            set(t, &mut bundle, name, value);
+            let output = t.refuses(&bundle).exits(1);
+            t.proa_says(&output, &format!("linux.resources.{says}"));
+        }
+    }
+    Ok(())
+}
+
+fn controllers_that_are_not_there(t: &Test<'_>) -> Done {
+    t.proa_only("names of properties")?;
+    let mut tried = 0;
+    for (controller, name, value, says) in [
+        ("memory", "memory", json!({"limit": 100_000_000}), "memory.limit"),
+        ("cpu", "cpu", json!({"shares": 100}), "cpu.shares"),
+        ("cpuset", "cpu", json!({"cpus": "0"}), "cpu.cpus"),
+        ("pids", "pids", json!({"limit": 100}), "pids.limit"),
+        ("blkio", "blockIO", json!({"weight": 100}), "blockIO.weight"),
+        ("hugetlb", "hugepageLimits", json!([{"pageSize": "2MB", "limit": 1 << 21}]), "hugepageLimits[0]"),
+        ("rdma", "rdma", json!({"x": {"hcaHandles": 1}}), "rdma[\"x\"]"),
+    ] {
+        if look::own_controller(controller).is_none() {
+            let mut bundle = t.bundle();
+            set(t, &mut bundle, name, value);
+            let output = t.refuses(&bundle).exits(1);
+            t.proa_says(&output, &format!("linux.resources.{says}: the controller "));
+            tried += 1;
+        }
+    }
+    let mut bundle = t.bundle();
+    set(t, &mut bundle, "unified", json!({"nosuch.max": "1"}));
+    let output = t.refuses(&bundle).exits(1);
+    t.proa_says(&output, "linux.resources.unified[\"nosuch.max\"]: ");
+    t.needs(tried > 0 || look::own_controller("rdma").is_some(), "a controller that is missing")
+}
+
+/// A cgroup with processes of its own cannot hand out controllers: a limit below it is an error that says so.
+fn a_cgroup_that_hands_out_nothing(t: &Test<'_>) -> Done {
+    let own = needs(t, "memory")?;
+    t.needs(own.unified, "memory in version 2")?;
+    t.proa_only("its words")?;
+    let name = format!("{}-full", t.tag());
+    let above = Path::new("/sys/fs/cgroup").join(&name);
+    fs::create_dir(&above).expect("cannot make a cgroup");
+    let mut sleeper = std::process::Command::new("sleep").arg("1000").spawn().expect("cannot start sleep");
+    fs::write(above.join("cgroup.procs"), sleeper.id().to_string()).expect("cannot move a process");
+    let mut bundle = t.bundle();
+    bundle.linux("cgroupsPath", json!(format!("/{name}/c")));
+    set(t, &mut bundle, "memory", json!({"limit": 100_000_000}));
+    let output = t.create_call(&bundle, &t.id()).output();
+    sleeper.kill().expect("cannot kill");
+    sleeper.wait().expect("cannot wait");
+    look::eventually("the cgroup to go", || fs::remove_dir(&above).is_ok());
+    let output = output.fails();
+    t.proa_says(&output, "linux.resources.memory.limit: the controller \"memory\" is not available in ");
+    t.proa_says(&output, "a cgroup with processes of its own hands out no controllers");
+    t.assert_clean_failure(&output);
+    Ok(())
+}
+
+fn without_cgroups_there_are_no_limits(t: &Test<'_>) -> Done {
+    t.proa_only("that it says so")?;
+    let mut bundle = t.sleeping_bundle();
+    set(t, &mut bundle, "memory", json!({"limit": 100_000_000}));
+    let id = t.id();
+    let output = t.create_call(&bundle, &id).global("--cgroup-manager=disabled").output().ok();
+    let c = t.container(id, output);
+    assert!(c.output.stderr().contains("linux.resources"), "{}", c.output.stderr());
+    c.call("delete").options(&["--force"]).output().ok();
+    Ok(())
+}
+
+fn plan_shows_limits(t: &Test<'_>) -> Done {
+    t.proa_only("has a plan")?;
+    let mut bundle = t.bundle();
+    set(t, &mut bundle, "memory", json!({"limit": 1000, "swap": -1}));
+    bundle.write();
+    let plan = t.call(&["plan"]).options(&["--bundle".as_ref(), bundle.path.as_os_str()]).output().ok().json();
+    assert_eq!(plan["resources"], json!({"memory": {"limit": 1000, "swap": -1}}));
+    Ok(())
+}
