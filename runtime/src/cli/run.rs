@@ -29,6 +29,7 @@ pub(super) fn command(app: &App<'_>) -> Result<i32> {
     let terminal = console.filter(|_| setup.terminal()).map(Terminal::new).transpose()?;
     if let Err(failure) = create::go(&channel) {
         drop(undo);
+        create::poststop(&plan);
         return Err(create::describe_failure(&plan, failure.as_ref()));
     }
     let (Some(dir), Some(pidfd)) = undo.disarm() else { return Err(Error::NoContainer(plan.id)) };

@@ -88,6 +88,7 @@ impl Process {
         if umask > 0o777 {
             return Err(bad("process.user.umask", format_args!("{umask} has bits beyond permissions")));
         }
+        ids(user)?;
         let available = if options.new_user_namespace { u64::MAX } else { status.permitted };
         Ok(Process {
             candidates,
@@ -114,6 +115,18 @@ impl Process {
             ignored_signals: status.ignored_signals,
         })
     }
+}
+
+/// The highest number is nobody: setresuid(2) would leave the user as it is, which is root.
+fn ids(user: Option<&spec::User<'_>>) -> Result<()> {
+    let Some(user) = user else { return Ok(()) };
+    let groups = user.additional_gids.iter().map(|gid| ("additionalGids", Some(*gid)));
+    for (name, id) in [("uid", user.uid), ("gid", user.gid)].into_iter().chain(groups) {
+        if id == Some(u32::MAX) {
+            return Err(bad(format_args!("process.user.{name}"), format_args!("{} is no id", u32::MAX)));
+        }
+    }
+    Ok(())
 }
 
 fn cwd(process: &spec::Process<'_>) -> Result<CText> {
