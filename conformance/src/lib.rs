@@ -19,6 +19,7 @@ pub mod holder;
 pub mod leaks;
 pub mod look;
 pub mod musts;
+pub mod random;
 pub mod reaper;
 pub mod runtime;
 pub mod sys;

@@ -27,6 +27,11 @@ mod misc;
 mod mount_options;
 mod mount_targets;
 mod mounts;
+mod musts_hooks;
+mod musts_mounts;
+mod musts_random;
+mod musts_state;
+mod musts_values;
 mod namespaces;
 mod net_devices;
 mod oracle;
@@ -99,6 +104,11 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("state_faults", state_faults::CASES),
     ("fallbacks", fallbacks::CASES),
     ("privileges", privileges::CASES),
+    ("musts_state", musts_state::CASES),
+    ("musts_hooks", musts_hooks::CASES),
+    ("musts_mounts", musts_mounts::CASES),
+    ("musts_values", musts_values::CASES),
+    ("musts_random", musts_random::CASES),
     ("regressions", regressions::CASES),
 ];
 
