@@ -57,6 +57,8 @@ lint: ## formatting, warnings, and the rules of the house
 	cargo fmt --all --check
 	cargo clippy -q --locked --workspace --all-targets -- -D warnings
 	conformance/settings/rules
+	@cargo test -q --locked -p conformance --lib
+	@cargo test -q --locked -p conformance --test containers -- --list >/dev/null && echo "musts.tsv: true of the tests"
 
 .PHONY: bench
 bench: build ## proa beside crun and runc: time, memory, system calls (more: bench/run --help)

@@ -18,6 +18,8 @@ pub mod container;
 pub mod holder;
 pub mod leaks;
 pub mod look;
+pub mod musts;
+pub mod random;
 pub mod reaper;
 pub mod runtime;
 pub mod sys;

@@ -31,7 +31,7 @@ crate::cases! {
     "" => kill_all_reaches_every_process,
     "" => kill_without_pid_namespace_ends_all,
     "" => kill_of_an_unknown_signal,
-    "R-34" => kill_reaches_a_created_container,
+    "R-35" => kill_reaches_a_created_container,
     "" => delete_force_of_a_leftover_directory,
     "" => twenty_containers_at_once,
 }

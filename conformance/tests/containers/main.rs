@@ -4,6 +4,9 @@
 //!
 //!     cargo test -p conformance --test containers -- [FILTER] [--skip X] [--exact] [--list]
 //!
+//! `--list` needs neither root nor a runtime; it fails when musts.tsv, the table of
+//! what is proven by which test, is not true of the tests.
+//!
 //! A test that cannot say anything on this machine or this runtime is skipped
 //! with its reason, and counted. The last line but the list of skips is
 //! `N passed, N failed, N skipped`.
@@ -26,6 +29,11 @@ mod misc;
 mod mount_options;
 mod mount_targets;
 mod mounts;
+mod musts_hooks;
+mod musts_mounts;
+mod musts_random;
+mod musts_state;
+mod musts_values;
 mod namespaces;
 mod net_devices;
 mod oracle;
@@ -45,6 +53,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
+use conformance::musts::{self, Known};
 use conformance::runtime;
 use conformance::sys;
 use conformance::test::{Done, Skip, Suite, Test};
@@ -59,7 +68,8 @@ struct Case {
     test: fn(&Test<'_>) -> Done,
 }
 
-/// Lists a file's tests: `"R-31" => start_refused_unless_created,`.
+/// Lists a file's tests: `"R-31" => start_refused_unless_created,`. The id is that of
+/// a row of musts.tsv that the test proves; several have commas between them.
 macro_rules! cases {
     ($($ids:literal => $name:ident),* $(,)?) => {
         pub(crate) const CASES: &[crate::Case] =
@@ -100,6 +110,11 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("state_faults", state_faults::CASES),
     ("fallbacks", fallbacks::CASES),
     ("privileges", privileges::CASES),
+    ("musts_state", musts_state::CASES),
+    ("musts_hooks", musts_hooks::CASES),
+    ("musts_mounts", musts_mounts::CASES),
+    ("musts_values", musts_values::CASES),
+    ("musts_random", musts_random::CASES),
     ("regressions", regressions::CASES),
 ];
 
@@ -114,7 +129,8 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let skips = Arc::new(Mutex::new(Vec::new()));
     if arguments.list {
-        return libtest_mimic::run(&arguments, trials(None, &skips)).exit_code();
+        let listed = libtest_mimic::run(&arguments, trials(None, &skips)).exit_code();
+        return if table_is_true() { listed } else { ExitCode::FAILURE };
     }
     set_apart();
     panic::set_hook(Box::new(|info| PANIC.with(|text| *text.borrow_mut() = info.to_string())));
@@ -140,6 +156,21 @@ fn set_apart() {
     for flags in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
         mount(None::<&str>, "/", None::<&str>, flags | MsFlags::MS_REC, None::<&str>).expect("cannot set propagation");
     }
+}
+
+/// Whether musts.tsv is true of these tests; says on standard error what is not.
+fn table_is_true() -> bool {
+    let tests: Vec<_> = TOPICS
+        .iter()
+        .flat_map(|(topic, cases)| cases.iter().map(move |case| (topic, case)))
+        .map(|(topic, case)| Known { ids: case.ids.to_owned(), name: format!("{topic}::{}", case.name) })
+        .collect();
+    let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let faults = musts::faults(include_str!("../../musts.tsv"), &tests, workspace.as_ref());
+    for fault in &faults {
+        eprintln!("musts.tsv: {fault}");
+    }
+    faults.is_empty()
 }
 
 type Skips = Arc<Mutex<Vec<(String, String)>>>;

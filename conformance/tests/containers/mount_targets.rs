@@ -11,7 +11,7 @@ use serde_json::json;
 
 crate::cases! {
     "C-10" => relative_destination_counts_from_the_root,
-    "C-9" => missing_target_directory_is_made,
+    "" => missing_target_directory_is_made,
     "" => missing_target_file_is_made,
     "" => target_through_a_link_stays_inside,
     "" => target_through_a_dangling_link,

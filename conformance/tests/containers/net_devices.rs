@@ -25,7 +25,9 @@ crate::cases! {
     "C-70" => name_that_cannot_be,
     "" => without_a_network_namespace,
     "" => failure_puts_the_device_back,
-    "L-24" => device_is_back_or_gone_after_delete,
+    "" => device_is_back_or_gone_after_delete,
+    "L-24" => device_stays_in_a_network_that_lives_on,
+    "L-24" => device_is_left_alone_inside,
 }
 
 /// The network that the runtime runs in, with a pair of devices `left` and `right`.
@@ -222,5 +224,42 @@ fn device_is_back_or_gone_after_delete(t: &Test<'_>) -> Done {
     c.delete();
     // The kernel ends virtual devices with their network, later than the process.
     look::eventually("the pair to be gone", || !network.has("right") || network.has("left"));
+    Ok(())
+}
+
+fn device_stays_in_a_network_that_lives_on(t: &Test<'_>) -> Done {
+    able(t)?;
+    let (network, pod) = (Network::new(), Network { holder: Holder::new(&["--net"]) });
+    let mut bundle = t.sleeping_bundle();
+    bundle.namespace("network", Some(&pod.path())).linux("netDevices", json!({"left": {"name": "eth0"}}));
+    let id = t.id();
+    let output = network.create_call(t, &bundle, &id).output().ok();
+    let c = t.container(id, output);
+    c.start();
+    assert!(pod.has("eth0") && !network.has("left"), "{}", pod.ip("-o link"));
+    c.murder();
+    c.delete();
+    assert!(pod.has("eth0") && !network.has("left"), "moved back: {}", network.ip("-o link"));
+    Ok(())
+}
+
+fn device_is_left_alone_inside(t: &Test<'_>) -> Done {
+    able(t)?;
+    let network = Network::new();
+    let mut bundle = t.sleeping_bundle();
+    bundle.capabilities(&["CAP_NET_ADMIN"]).linux("netDevices", json!({"left": {"name": "eth0"}}));
+    let id = t.id();
+    let output = network.create_call(t, &bundle, &id).output().ok();
+    let c = t.container(id, output);
+    c.start();
+    c.sh("ip link set eth0 down; ip link set eth0 name mine; ip addr add 192.0.2.77/24 dev mine");
+    let show = "ip -o link show mine; ip -o addr show mine";
+    let before = c.sh(show);
+    assert!(before.contains("192.0.2.77/24"), "{before}");
+    c.call("pause").output().ok();
+    c.call("resume").output().ok();
+    c.call("state").output().ok();
+    c.exec(&["true"]).output().ok();
+    assert_eq!(c.sh(show), before);
     Ok(())
 }

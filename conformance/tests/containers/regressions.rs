@@ -36,7 +36,7 @@ crate::cases! {
     "" => any_umask_of_the_caller,
     "" => config_that_is_no_file,
     "" => delete_right_after_kill,
-    "L-31" => cgroup_namespace_has_the_containers_root_without_clone3,
+    "L-5" => cgroup_namespace_has_the_containers_root_without_clone3,
 }
 
 fn exec_joins_what_the_container_has_not_what_a_path_leads_to_now(t: &Test<'_>) -> Done {

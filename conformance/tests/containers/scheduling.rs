@@ -17,6 +17,7 @@ crate::cases! {
     "C-42" => scheduler_batch_with_nice,
     "C-42" => scheduler_idle_and_other,
     "C-42" => scheduler_realtime,
+    "C-42" => scheduler_deadline,
     "C-44" => scheduler_flags,
     "" => scheduler_of_exec,
     "C-70" => scheduler_that_cannot_be,
@@ -25,6 +26,7 @@ crate::cases! {
     "C-70" => io_priority_that_cannot_be,
     "C-46" => affinity_of_exec,
     "C-46" => affinity_does_not_touch_init,
+    "C-47" => affinity_without_a_final_one_is_left,
     "C-70" => affinity_that_cannot_be,
 }
 
@@ -127,6 +129,18 @@ fn scheduler_realtime(t: &Test<'_>) -> Done {
         let found = scheduled(t, json!({"policy": policy, "priority": 11}));
         assert_eq!((found.policy, found.priority), (number, 11), "{policy}");
     }
+    Ok(())
+}
+
+fn scheduler_deadline(t: &Test<'_>) -> Done {
+    let may = caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_NICE).unwrap_or(false);
+    t.needs(may, "CAP_SYS_NICE")?;
+    let shares = std::path::Path::new("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists();
+    t.needs(!shares, "realtime for a new cgroup of version 1 (cpu.rt_runtime_us)")?;
+    let (runtime, deadline, period) = (1_000_000, 20_000_000, 30_000_000);
+    let found =
+        scheduled(t, json!({"policy": "SCHED_DEADLINE", "runtime": runtime, "deadline": deadline, "period": period}));
+    assert_eq!((found.policy, found.runtime, found.deadline, found.period), (6, runtime, deadline, period));
     Ok(())
 }
 
@@ -245,6 +259,18 @@ fn affinity_does_not_touch_init(t: &Test<'_>) -> Done {
     bundle.process("execCPUAffinity", json!({"initial": "0", "final": "0"}));
     let c = t.start(&bundle);
     assert_eq!(processors(&look::proc_text(c.pid, "status")), own);
+    Ok(())
+}
+
+fn affinity_without_a_final_one_is_left(t: &Test<'_>) -> Done {
+    t.peer_differs(Kind::Crun, "leaves it as it was")?;
+    let mut bundle = t.sleeping_bundle();
+    for affinity in [json!({"initial": "0"}), json!({"initial": "0", "final": ""})] {
+        bundle.process("execCPUAffinity", affinity.clone());
+        let c = t.start(&bundle);
+        let text = c.exec(&["cat", "/proc/self/status"]).output().ok().stdout();
+        assert_eq!(processors(&text), "0", "{affinity}");
+    }
     Ok(())
 }
 

@@ -22,8 +22,10 @@ pub(super) fn command(app: &App<'_>) -> Result<()> {
         let (status, init) = view(dir, record)?;
         let cgroup = record.cgroup.open()?;
         let Some(init) = init.filter(|_| status != Status::Stopped) else {
-            // Processes can outlive an init without a pid namespace.
-            if let (true, Some(cgroup)) = (all || !record.own_pid_namespace(), &cgroup)
+            // Processes can outlive an init without a pid namespace, and engines end them so; any other signal is
+            // refused, as the container does not run (runtime.md, Kill).
+            let ending = all || (signal == libc::SIGKILL && !record.own_pid_namespace());
+            if let (true, Some(cgroup)) = (ending, &cgroup)
                 && !record.cgroup.is_disabled()
                 && !cgroup.procs()?.is_empty()
             {

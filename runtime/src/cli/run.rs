@@ -31,6 +31,7 @@ pub(super) fn command(app: &App<'_>) -> Result<i32> {
     if let Err(failure) = create::go(&channel) {
         let starved = failure.is_none() && undo.cgroup.as_ref().is_some_and(limits::was_out_of_memory);
         drop(undo);
+        create::poststop(&plan);
         if starved {
             return Err(Error::OutOfMemory);
         }

@@ -49,7 +49,7 @@ pub(crate) fn create<'a>(mut plan: Plan, root: &'a StateRoot, request: Request<'
                 error => error,
             };
             if hooks_began {
-                hooks::run_all("poststop", &plan.hooks.poststop, &document(&plan), "stopped", 0);
+                poststop(&plan);
             }
             Err(error)
         }
@@ -332,4 +332,9 @@ pub(crate) fn describe_failure(plan: &Plan, failure: Option<&Failure>) -> Error 
 /// For `run`, which has the plan at hand.
 pub(crate) fn poststart(plan: &Plan, pid: i32) -> Result<()> {
     hooks::run("poststart", &plan.hooks.poststart, &document(plan), "running", pid)
+}
+
+/// For `run`, when what create has made is taken back after create has succeeded.
+pub(crate) fn poststop(plan: &Plan) {
+    hooks::run_all("poststop", &plan.hooks.poststop, &document(plan), "stopped", 0);
 }

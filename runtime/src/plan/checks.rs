@@ -11,14 +11,27 @@ pub(crate) fn run(spec: &Spec<'_>) -> Result<()> {
 
 fn version(spec: &Spec<'_>) -> Result<()> {
     let version = spec.oci_version.as_deref().unwrap_or_default();
-    let core = version.split(['-', '+']).next().unwrap_or_default();
-    let numbers: Vec<_> = core.split('.').map(str::parse::<u32>).collect();
-    match numbers.as_slice() {
-        [Ok(0 | 1), Ok(_), Ok(_)] => Ok(()),
-        [Ok(_), Ok(_), Ok(_)] => {
-            Err(bad("ociVersion", format_args!("{version:?} is newer than 1.3, which proa follows")))
-        }
-        _ => Err(bad("ociVersion", format_args!("{version:?} is no version such as \"1.3.0\""))),
+    match semantic(version) {
+        Some([0 | 1, ..]) => Ok(()),
+        Some(_) => Err(bad("ociVersion", format_args!("{version:?} is newer than 1.3, which proa follows"))),
+        None => Err(bad("ociVersion", format_args!("{version:?} is no version such as \"1.3.0\""))),
+    }
+}
+
+/// Major, minor and patch of a version by SemVer 2.0.0; none if it is not one.
+fn semantic(version: &str) -> Option<[u32; 3]> {
+    let (version, build) = version.split_once('+').map_or((version, None), |(version, build)| (version, Some(build)));
+    let (core, pre) = version.split_once('-').map_or((version, None), |(core, pre)| (core, Some(pre)));
+    let word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let digits = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
+    // Without leading zeros.
+    let number = |text: &str| digits(text) && (text == "0" || !text.starts_with('0'));
+    let good = build.is_none_or(|build| build.split('.').all(word))
+        && pre.is_none_or(|pre| pre.split('.').all(|part| word(part) && (!digits(part) || number(part))));
+    let mut parts = core.split('.').map(|text| text.parse().ok().filter(|_| number(text)));
+    match (good, parts.next()?, parts.next()?, parts.next()?, parts.next()) {
+        (true, Some(major), Some(minor), Some(patch), None) => Some([major, minor, patch]),
+        _ => None,
     }
 }
 

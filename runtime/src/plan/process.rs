@@ -89,6 +89,7 @@ impl Process {
         if umask > 0o777 {
             return Err(bad("process.user.umask", format_args!("{umask} has bits beyond permissions")));
         }
+        ids(user)?;
         // What create has said of the filter need not be said again.
         let mut said = Vec::new();
         let seccomp = seccomp::plan(linux, host, if options.exec { &mut said } else { &mut *warnings })?;
@@ -120,6 +121,18 @@ impl Process {
             ignored_signals: status.ignored_signals,
         })
     }
+}
+
+/// The highest number is nobody: setresuid(2) would leave the user as it is, which is root.
+fn ids(user: Option<&spec::User<'_>>) -> Result<()> {
+    let Some(user) = user else { return Ok(()) };
+    let groups = user.additional_gids.iter().map(|gid| ("additionalGids", Some(*gid)));
+    for (name, id) in [("uid", user.uid), ("gid", user.gid)].into_iter().chain(groups) {
+        if id == Some(u32::MAX) {
+            return Err(bad(format_args!("process.user.{name}"), format_args!("{} is no id", u32::MAX)));
+        }
+    }
+    Ok(())
 }
 
 fn cwd(process: &spec::Process<'_>) -> Result<CText> {
