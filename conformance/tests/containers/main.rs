@@ -33,6 +33,7 @@ mod privileges;
 mod process;
 mod regressions;
 mod resources;
+mod resources_io;
 mod root;
 mod scheduling;
 mod state_faults;
@@ -90,6 +91,7 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("hook_failures", hook_failures::CASES),
     ("cgroups", cgroups::CASES),
     ("resources", resources::CASES),
+    ("resources_io", resources_io::CASES),
     ("limits", limits::CASES),
     ("misc", misc::CASES),
     ("scheduling", scheduling::CASES),
