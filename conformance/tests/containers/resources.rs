@@ -228,6 +228,7 @@ fn cpu_idle(t: &Test<'_>) -> Done {
     let numbers: Vec<u32> = kernel.split(['.', '-']).take(2).filter_map(|part| part.parse().ok()).collect();
     t.needs(numbers >= vec![5, 15], "cpu.idle, Linux 5.15")?;
     t.peer_differs(Kind::Crun, "writes shares that an idle cgroup has not")?;
+    t.peer_differs(Kind::Runc, "writes shares that an idle cgroup has not")?;
     let (_c, files) = with(t, "cpu", json!({"idle": 1, "shares": 512}), "cpu");
     assert_eq!(files.unified, own.unified);
     assert_eq!(files.read("cpu.idle"), "1");
@@ -258,6 +259,7 @@ fn pids(t: &Test<'_>) -> Done {
 fn no_more_pids(t: &Test<'_>) -> Done {
     needs(t, "pids")?;
     t.peer_differs(Kind::Crun, "takes 0 as not set")?;
+    t.peer_differs(Kind::Runc, "takes 0 as no limit, before 1.4")?;
     let (c, files) = with(t, "pids", json!({"limit": 0}), "pids");
     // What is there goes on, nothing else begins: one means the same, and is what systemd can say.
     assert!(["0", "1"].contains(&files.read("pids.max").as_str()), "{}", files.read("pids.max"));
