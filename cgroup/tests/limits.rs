@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::PathBuf;
 
-use cgroup::{BlockIo, Cgroup, Cpu, HugepageLimit, Limit, Memory, Resources, Throttle, ThrottleKind};
+use cgroup::{BlockIo, Cgroup, Cpu, HugepageLimit, Limit, Memory, Mode, Resources, Throttle, ThrottleKind};
 use common::{Scratch, make, run_in, skip};
 
 /// The directory of a controller by its v1 name, and whether that is cgroup v2; `None` where the host does not have it
@@ -164,6 +164,26 @@ fn a_controller_that_is_not_there_is_named_and_the_root_of_a_hybrid_host_left_al
         assert!(error.to_string().starts_with("linux.resources.hugepageLimits[0]: "), "{error}");
     }
     assert_eq!(root.map(|root| fs::read_to_string(root).unwrap()), before);
+}
+
+#[test]
+fn a_hybrid_host_hands_down_what_its_root_does() {
+    let scratch = Scratch::at(|name| Some(format!("/{name}/a/b")));
+    let root = match scratch.host.unified() {
+        Some(root) if scratch.host.mode() == Mode::Hybrid => root,
+        _ => return skip("not hybrid"),
+    };
+    let handed_down = fs::read_to_string(root.join("cgroup.subtree_control")).unwrap();
+    if !handed_down.contains("hugetlb") {
+        return skip("the root of cgroup v2 hands down no hugetlb");
+    }
+    let cgroup = scratch.place.create().unwrap();
+    let path = scratch.place.unified_path().unwrap();
+    assert!(!path.join("hugetlb.2MB.max").exists());
+    let limit = HugepageLimit { page_size: "2MB".into(), limit: 4 << 20 };
+    with(&cgroup, Resources { hugepage_limits: vec![limit], ..Resources::default() });
+    assert_eq!(fs::read_to_string(path.join("hugetlb.2MB.max")).unwrap().trim(), (4 << 20).to_string());
+    assert_eq!(fs::read_to_string(root.join("cgroup.subtree_control")).unwrap(), handed_down);
 }
 
 #[test]

@@ -28,7 +28,9 @@ fn io_weight(t: &Test<'_>) -> Done {
     bundle.config["linux"]["resources"]["blockIO"] = json!({"weight": 500});
     let id = t.id();
     let output = t.create_call(&bundle, &id).output();
-    if !output.status.success() && output.stderr().contains("blkio.weight") {
+    if !output.status.success()
+        && ["blkio.weight", "blkio.bfq.weight"].iter().any(|file| output.stderr().contains(file))
+    {
         t.proa_says(&output, "linux.resources.blockIO.weight: ");
         t.assert_clean_failure(&output);
         return t.needs(false, "a scheduler with weights in version 1");
