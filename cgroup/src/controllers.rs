@@ -77,15 +77,14 @@ pub(crate) fn why_missing(directory: &Directory, controller: &str, hybrid: bool)
         if has(&level, HANDED_DOWN) {
             continue;
         }
+        if hybrid && index == 0 {
+            return no(format!("{file} has it not, and is the machine's"));
+        }
+        if has_processes(&level) {
+            return no(format!("{level} has processes of its own, and so hands out no controllers"));
+        }
         let text = format!("+{controller}");
         return match write_text(&file, &text) {
-            _ if hybrid && index == 0 => no(format!("{file} has it not, and is the machine's")),
-            Err(Errno::BUSY) => {
-                no(format!("write {text:?} to {file}: a cgroup with processes of its own hands out no controllers"))
-            }
-            Err(Errno::OPNOTSUPP) => {
-                no(format!("write {text:?} to {file}: a threaded cgroup, or one that is part of one, hands it not out"))
-            }
             Err(errno) => no(Error::sys(format!("write {text:?} to"), file, errno).to_string()),
             // Somebody else has just taken it away.
             Ok(()) => no(format!("{file} had it not")),
@@ -101,6 +100,19 @@ fn levels_above(directory: &Directory) -> impl Iterator<Item = String> {
     ends.map(move |end| join(&directory.mount, if end == 0 { "/" } else { &above[..end] }))
 }
 
+/// Whether processes are in this very cgroup, as far as that can be seen. Such a one, but for the root of all, can hand
+/// out some controllers, and would turn threaded by it: what is below could then hold no container.
+fn has_processes(level: &str) -> bool {
+    let mut buffer = [0; TEXT];
+    let populated = match read_text(&format!("{level}/cgroup.procs"), &mut buffer) {
+        Ok(text) => !text.is_empty(),
+        // More than fit, or those of a threaded cgroup, which cannot be listed.
+        Err(errno) => matches!(errno, Errno::FBIG | Errno::OPNOTSUPP),
+    };
+    // The root of all has no type; that of a cgroup namespace has.
+    populated && read_text(&format!("{level}/cgroup.type"), &mut buffer) != Err(Errno::NOENT)
+}
+
 /// Enables `names` for the children of the cgroup `level`; those that cannot be are left in `names`.
 fn hand_down(level: &str, names: &mut Vec<&str>) {
     let file = format!("{level}/{HANDED_DOWN}");
@@ -108,8 +120,11 @@ fn hand_down(level: &str, names: &mut Vec<&str>) {
         let text = names.iter().map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ");
         write_text(&file, &text).inspect_err(|errno| log::debug!("write {text:?} to {file}: {errno}"))
     };
+    if names.is_empty() || has_processes(level) {
+        return;
+    }
     // All or nothing; if nothing, see which.
-    if names.is_empty() || enable(names).is_ok() {
+    if enable(names).is_ok() {
         names.clear();
     } else if names.len() > 1 {
         names.retain(|name| enable(&[name]).is_err());

@@ -150,6 +150,12 @@ pub enum Error {
         /// Why, as far as the kernel says.
         reason: String,
     },
+    /// A cgroup below a threaded one takes no whole processes.
+    #[error("{path} is below a threaded cgroup, or one made so by handing out controllers, and can hold no container")]
+    Threaded {
+        /// The cgroup's directory.
+        path: String,
+    },
     /// cgroup v1 takes no limit below what is in use.
     #[error("unable to set memory limit to {limit} (current usage: {usage}, peak usage: {peak})")]
     MemoryInUse {

@@ -26,7 +26,13 @@ pub(crate) fn join(place: &Place, pid: i32, unified: bool) -> Result<(), Error> 
     }
     let text = pid.to_string();
     for (path, file) in &files {
-        write(file, text.as_bytes()).map(drop).context(&format!("write {text:?} to"), path)?;
+        match write(file, text.as_bytes()) {
+            Ok(_) => {}
+            Err(Errno::OPNOTSUPP) => {
+                return Err(Error::Threaded { path: path.trim_end_matches("/cgroup.procs").into() });
+            }
+            Err(errno) => return Err(errno).context(&format!("write {text:?} to"), path),
+        }
     }
     Ok(())
 }

@@ -60,11 +60,11 @@ impl Scope {
         for file in ["hostname", "domainname"] {
             things.extend(lines(&format!("/proc/sys/kernel/{file}"), |_| true).map(|name| format!("{file} {name}")));
         }
-        let subtree = if look::cgroups() == look::Cgroups::Unified { "" } else { "unified/" };
-        things.extend(
-            lines(&format!("/sys/fs/cgroup/{subtree}cgroup.subtree_control"), |_| true)
-                .map(|on| format!("controllers on {on}")),
-        );
+        // With version 2 alone every runtime has to; beside version 1 it takes them from the machine.
+        if look::cgroups() == look::Cgroups::Hybrid {
+            let handed_down = lines("/sys/fs/cgroup/unified/cgroup.subtree_control", |_| true);
+            things.extend(handed_down.map(|on| format!("controllers on {on}")));
+        }
         things.extend(entries(Path::new("/dev")).map(|path| format!("file {}", path.display())));
         // Others may use the runtimes' usual places at the same time.
         for dir in ["/run", "/run/runc", "/run/crun", "/run/proa"] {

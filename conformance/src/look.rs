@@ -236,7 +236,9 @@ impl Controller {
 pub fn controller(pid: i32, name: &str) -> Option<Controller> {
     let paths = cgroup_paths(pid);
     let below = |mount: &str, path: &str| Path::new(mount).join(path.trim_start_matches('/'));
-    if let Some((key, path)) = paths.iter().find(|(key, _)| key.split(',').any(|one| one == name)) {
+    // A machine may have mounted version 2 alone, and hierarchies of version 1 nowhere.
+    let v1 = paths.iter().find(|(key, _)| key.split(',').any(|one| one == name));
+    if let Some((key, path)) = v1.filter(|_| cgroups() == Cgroups::Hybrid) {
         return Some(Controller { unified: false, dir: below(&format!("/sys/fs/cgroup/{key}"), path) });
     }
     let (mount, list) = match cgroups() {

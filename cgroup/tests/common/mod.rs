@@ -149,7 +149,8 @@ pub(crate) fn make(directory: &Path) {
     make(above);
     fs::create_dir(directory).unwrap();
     for file in ["cpuset.cpus", "cpuset.mems"].map(Path::new) {
-        if directory.join(file).exists() {
+        // The root of v2 has none.
+        if directory.join(file).exists() && above.join(file).exists() {
             fs::write(directory.join(file), fs::read(above.join(file)).unwrap()).unwrap();
         }
     }

@@ -42,6 +42,7 @@ mod privileges;
 mod process;
 mod regressions;
 mod resources;
+mod resources_io;
 mod root;
 mod scheduling;
 mod state_faults;
@@ -102,6 +103,7 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("cgroups", cgroups::CASES),
     ("labels", labels::CASES),
     ("resources", resources::CASES),
+    ("resources_io", resources_io::CASES),
     ("limits", limits::CASES),
     ("misc", misc::CASES),
     ("scheduling", scheduling::CASES),

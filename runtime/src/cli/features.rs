@@ -106,7 +106,7 @@ pub(super) fn command() -> Result<()> {
         linux: Linux {
             namespaces: NAMESPACES.iter().map(|(name, ..)| *name).collect(),
             capabilities: capabilities.iter().map(ToString::to_string).collect(),
-            cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: false },
+            cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
             seccomp: Seccomp::new(),
             apparmor: Enabled { enabled: true },
             selinux: Enabled { enabled: true },
