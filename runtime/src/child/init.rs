@@ -171,8 +171,9 @@ fn wait_and_execute(init: &mut Init<'_>, found: &Option<program::Found>, home: O
         return Item::Property.failure("tell the parent", errno);
     }
     expect(&init.channel, Signal::Go);
-    if let Some(listener) = init.listener.take() {
-        match rustix::io::retry_on_intr(|| rustix::net::accept_with(&listener, rustix::net::SocketFlags::CLOEXEC)) {
+    // It stays open until the program runs: a second start waits for that, and then learns that it was not the first.
+    if let Some(listener) = &init.listener {
+        match rustix::io::retry_on_intr(|| rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC)) {
             // Whoever else connects finds nobody.
             Ok(connection) => {
                 init.channel = Channel::from_fd(connection);

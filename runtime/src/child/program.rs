@@ -52,10 +52,9 @@ pub(crate) fn execute(
         false => sys::close_range_cloexec(3 + preserve_fds),
     };
     let prepared = closed
-        .and_then(|()| sys::reset_ignored_signals(process.ignored_signals))
-        .and_then(|()| sys::set_signal_mask(0))
-        // From here on only a failure is worth a message.
-        .and_then(|()| channel.signal(Signal::Executing));
+        .and_then(|()| announce(process, channel))
+        .and_then(|broken_pipe| sys::reset_ignored_signals(process.ignored_signals | broken_pipe))
+        .and_then(|()| sys::set_signal_mask(0));
     if let Err(errno) = prepared {
         return Item::Property.failure("prepare to execute", errno);
     }
@@ -65,4 +64,19 @@ pub(crate) fn execute(
     let path = &process.candidates[found.0];
     let errno = process.args.exec(path, &mut process.env, home.map(Home::as_c_str));
     Item::Program.failure("exec", errno)
+}
+
+/// Says that from here on only a failure is worth a message. Whoever gave the order may be gone by now: it stands.
+/// Returns the mask of a signal that is ignored for that.
+fn announce(process: &Process, channel: &Channel) -> rustix::io::Result<u64> {
+    if !filter::is_early(process) {
+        channel.signal(Signal::Executing).ok();
+        return Ok(0);
+    }
+    sys::ignore_signal(libc::SIGPIPE)?;
+    if channel.signal(Signal::Executing).is_err() {
+        // Takes away one that waits behind the signal mask.
+        sys::ignore_signal(libc::SIGPIPE)?;
+    }
+    Ok(1 << (libc::SIGPIPE - 1))
 }

@@ -15,6 +15,17 @@ pub(crate) fn set_signal_mask(mask: u64) -> Result<()> {
 
 /// Gives each signal of `ignored` its default action back.
 pub(crate) fn reset_ignored_signals(ignored: u64) -> Result<()> {
+    (1..=64).filter(|n| ignored & (1 << (n - 1)) != 0).try_for_each(|signal| set_action(signal, libc::SIG_DFL))
+}
+
+/// Ignores a signal from now on, and one that is pending.
+pub(crate) fn ignore_signal(signal: i32) -> Result<()> {
+    set_action(signal, libc::SIG_IGN)
+}
+
+/// SIG_DFL or SIG_IGN.
+fn set_action(signal: i32, handler: usize) -> Result<()> {
+    /// The kernel's struct, not the C library's.
     #[repr(C)]
     #[derive(Default)]
     struct Action {
@@ -23,14 +34,10 @@ pub(crate) fn reset_ignored_signals(ignored: u64) -> Result<()> {
         restorer: usize,
         mask: u64,
     }
-    let default = Action::default();
-    for signal in (1..=64u32).filter(|n| ignored & (1 << (n - 1)) != 0) {
-        // SAFETY: SIG_DFL needs no restorer; the kernel reads one struct and writes none.
-        answer(unsafe {
-            libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, std::ptr::null::<u64>(), 8)
-        })?;
-    }
-    Ok(())
+    let action = Action { handler, ..Action::default() };
+    // SAFETY: without a handler no restorer is needed; the kernel reads one struct and writes none.
+    answer(unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, std::ptr::null::<u64>(), 8) })
+        .map(drop)
 }
 
 /// Gives SIGCHLD its default action: a caller that ignores it would have the kernel reap our children.
