@@ -20,5 +20,7 @@ pub mod leaks;
 pub mod look;
 pub mod reaper;
 pub mod runtime;
+pub mod suite;
 pub mod sys;
+pub mod tap;
 pub mod test;
