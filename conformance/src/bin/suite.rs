@@ -69,17 +69,22 @@ fn main() -> ExitCode {
 
 /// Whether all was as expected.
 fn run(options: &Options) -> Result<bool, Error> {
-    let records = if options.from.is_empty() {
+    let knowledge = match &options.expect {
+        Some(path) => Knowledge::read(path)?,
+        None => Knowledge::parse(BUILT_IN, "conformance/suite/programs")?,
+    };
+    let mut records = if options.from.is_empty() {
         let suite = options.suite.as_deref().ok_or_else(|| Error::Usage("--suite is missing".to_owned()))?;
         let names = programs(suite, &options.programs)?;
         if options.list {
             println!("{}", names.join("\n"));
             return Ok(true);
         }
-        vec![measure(options, suite, &names)?]
+        vec![measure(options, suite, &knowledge, &names)?]
     } else {
-        options.from.iter().map(|path| Record::read(path)).collect::<Result<_, _>>()?
+        options.from.iter().map(|path| Record::read(path)).collect::<Result<Vec<_>, _>>()?
     };
+    records.iter_mut().for_each(|record| record.explain(&knowledge));
     print!("{}", report::text(&records));
     if let (Some(path), [record]) = (&options.json, records.as_slice()) {
         record.write(path)?;
@@ -94,21 +99,17 @@ fn run(options: &Options) -> Result<bool, Error> {
         return Ok(true);
     }
     let differences: Vec<String> = records.iter().flat_map(expect::check).collect();
-    differences.iter().for_each(|line| eprintln!("suite: not as expected: {line}"));
+    differences.iter().for_each(|line| println!("not as expected: {line}"));
     Ok(differences.is_empty())
 }
 
-fn measure(options: &Options, suite: &Path, names: &[String]) -> Result<Record, Error> {
-    let knowledge = match &options.expect {
-        Some(path) => Knowledge::read(path)?,
-        None => Knowledge::parse(BUILT_IN, "conformance/suite/programs")?,
-    };
+fn measure(options: &Options, suite: &Path, knowledge: &Knowledge, names: &[String]) -> Result<Record, Error> {
     let mut runtimes = vec![find(&options.runtime.to_string_lossy(), None)?];
     for name in options.compare.iter().filter(|name| !name.is_empty()) {
         runtimes.push(find(name, options.peers.as_deref())?);
     }
     let limit = Duration::from_secs(options.timeout);
-    let driver = Driver { suite, knowledge: &knowledge, setting: options.setting, limit };
+    let driver = Driver { suite, knowledge, setting: options.setting, limit };
     driver.run(&runtimes, names, |runtime, program| {
         let word = program.verdict.word();
         eprintln!("{:9} {runtime:6} {:34} {word:10} {:6.1} s", options.setting.name(), program.name, program.seconds);

@@ -68,8 +68,7 @@ impl Driver<'_> {
         for path in runtimes {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let version = version(path)?;
-            let mut record =
-                RuntimeRecord { name, path: path.display().to_string(), version, programs: Vec::new() };
+            let mut record = RuntimeRecord { name, path: path.display().to_string(), version, programs: Vec::new() };
             for program in programs {
                 let found = self.one(&place, path, program)?;
                 progress(&record.name, &found);
@@ -95,7 +94,9 @@ impl Driver<'_> {
         let program = self.knowledge.programs.get(name).unwrap_or(&unknown);
         let run = run(place, &self.suite.join("programs").join(name), runtime, self.limit)?;
         let judgement = judge(&run, program);
-        Ok(ProgramRecord::new(name, program, self.setting, run, judgement))
+        let mut record = ProgramRecord::new(name, run, judgement);
+        record.explain(program, self.setting);
+        Ok(record)
     }
 
     /// A program of which nothing is known, or of which something is known but

@@ -69,7 +69,7 @@ pub struct Program {
     pub spec: Option<String>,
     /// What it leaves behind on any runtime: a word of the thing, and why.
     pub leaves: Vec<(String, String)>,
-    expected: BTreeMap<Setting, Expected>,
+    pub(super) expected: BTreeMap<Setting, Expected>,
 }
 
 impl Program {

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::knowledge::{Expected, Program, Setting};
+use super::knowledge::{Expected, Knowledge, Program, Setting};
 use super::run::Run;
 use super::verdict::{Failure, Judgement, Points, Verdict};
 
@@ -106,6 +106,16 @@ impl Record {
         std::fs::write(path, text + "\n").map_err(Error::file("write", path))
     }
 
+    /// Adds to each program what is known about it in this setting.
+    pub fn explain(&mut self, knowledge: &Knowledge) {
+        let Some(setting) = Setting::ALL.into_iter().find(|setting| setting.name() == self.setting) else { return };
+        for program in self.runtimes.iter_mut().flat_map(|runtime| &mut runtime.programs) {
+            if let Some(known) = knowledge.programs.get(&program.name) {
+                program.explain(known, setting);
+            }
+        }
+    }
+
     /// The day it began, as `2026-01-31`.
     pub fn day(&self) -> String {
         let (year, month, day) = civil(self.started / 86_400);
@@ -114,14 +124,8 @@ impl Record {
 }
 
 impl ProgramRecord {
-    /// Puts together what a run of `program` gave.
-    pub fn new(name: &str, program: &Program, setting: Setting, run: Run, judgement: Judgement) -> Self {
-        let is_foreseen = |leak: &String| program.leaves.iter().any(|(word, _)| leak.contains(word.as_str()));
-        let known = program.expected(setting).map(|expected| match expected {
-            Expected::Pass => Known::Pass,
-            Expected::Never(reason) => Known::Never(reason.clone()),
-            Expected::Luck(reason) => Known::Luck(reason.clone()),
-        });
+    /// Puts together what a run of the program `name` gave.
+    pub fn new(name: &str, run: Run, judgement: Judgement) -> Self {
         Self {
             name: name.to_owned(),
             verdict: judgement.verdict,
@@ -131,11 +135,23 @@ impl ProgramRecord {
             skips: judgement.skips,
             failures: judgement.failures,
             left: run.left.containers,
-            leaks: run.left.leaks.into_iter().filter(|leak| !is_foreseen(leak)).collect(),
+            leaks: run.left.leaks,
             stderr: tail(&run.stderr),
-            known,
-            spec: program.spec.clone(),
+            known: None,
+            spec: None,
         }
+    }
+
+    /// Adds what is known about the program in `setting`, and takes away what it
+    /// leaves behind on any runtime.
+    pub fn explain(&mut self, program: &Program, setting: Setting) {
+        self.known = program.expected(setting).map(|expected| match expected {
+            Expected::Pass => Known::Pass,
+            Expected::Never(reason) => Known::Never(reason.clone()),
+            Expected::Luck(reason) => Known::Luck(reason.clone()),
+        });
+        self.spec.clone_from(&program.spec);
+        self.leaks.retain(|leak| !program.leaves.iter().any(|(word, _)| leak.contains(word.as_str())));
     }
 }
 

@@ -105,7 +105,8 @@ fn reasons(run: &Run, documents: &[Document], judgement: &Judgement) -> Vec<Stri
         reasons.push(format!("timed out after {} s", run.time.as_secs()));
     }
     reasons.extend(run.failure());
-    reasons.extend(documents.iter().filter_map(|document| Some(format!("bailed out: {}", document.bail_out.as_ref()?))));
+    reasons
+        .extend(documents.iter().filter_map(|document| Some(format!("bailed out: {}", document.bail_out.as_ref()?))));
     let failed = judgement.failures.iter().filter(|failure| failure.number.is_some()).count();
     if failed > 0 {
         reasons.push(format!("{failed} of {} points failed", failed + judgement.points.ok));
@@ -189,3 +190,7 @@ fn failure(point: &Point) -> Failure {
         error: (!error.is_empty()).then(|| error.join("\n").trim_end().to_owned()),
     }
 }
+
+#[cfg(test)]
+#[path = "verdict_tests.rs"]
+mod tests;

@@ -135,7 +135,9 @@ impl Parser {
         let document = &mut self.document;
         for point in &document.points {
             let below = point.subtest.iter().flat_map(|subtest| &subtest.problems);
-            document.problems.extend(below.map(|problem| format!("in the subtest of point {}: {problem}", point.number)));
+            document
+                .problems
+                .extend(below.map(|problem| format!("in the subtest of point {}: {problem}", point.number)));
             // A point may not be better than what it is the sum of.
             if point.ok && point.subtest.as_ref().is_some_and(|subtest| subtest.points.iter().any(Point::is_failure)) {
                 document.problems.push(format!("point {} is ok, but not its subtest", point.number));

@@ -39,9 +39,10 @@ fn is_skip(program: &ProgramRecord) -> bool {
 
 fn case(suite: &str, program: &ProgramRecord) -> String {
     let body = if is_failure(program) {
-        let errors = program.failures.iter().map(|failure| {
-            format!("{}: {}\n", failure.description, failure.error.as_deref().unwrap_or_default())
-        });
+        let errors = program
+            .failures
+            .iter()
+            .map(|failure| format!("{}: {}\n", failure.description, failure.error.as_deref().unwrap_or_default()));
         let text = errors.collect::<String>() + &program.stderr;
         format!("<failure message=\"{}\">{}</failure>", escape(&program.reasons.join("; ")), escape(&text))
     } else if is_skip(program) {

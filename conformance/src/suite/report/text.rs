@@ -9,6 +9,9 @@ use crate::suite::verdict::Verdict;
 /// The widest a reason gets in the table; it stands whole below it.
 const REASON: usize = 90;
 
+/// How many reasons of skipped points are shown.
+const SKIPS: usize = 8;
+
 /// A table of every program, what failed and why, and the counts.
 pub fn text(records: &[Record]) -> String {
     let columns = columns(records);
@@ -20,8 +23,14 @@ pub fn text(records: &[Record]) -> String {
     }
     for column in &columns {
         line(&mut out, format_args!("{} ({}): {}", column.title(), column.runtime.version, column.summary()));
-        for (reason, count) in skips(column) {
+        let skips = skips(column);
+        for (reason, count) in skips.iter().take(SKIPS) {
             line(&mut out, format_args!("    {count:4} points skipped: {reason}"));
+        }
+        let rest: usize = skips.iter().skip(SKIPS).map(|(_, count)| count).sum();
+        if rest > 0 {
+            let reasons = skips.len() - SKIPS;
+            line(&mut out, format_args!("    {rest:4} points skipped for {reasons} other reasons, see --report"));
         }
     }
     out
@@ -36,7 +45,8 @@ fn table(out: &mut String, columns: &[Column<'_>]) {
     let names = names(columns);
     let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
     if let [column] = columns {
-        let head = format!("{:width$}  {:10}  {:>4} {:>6} {:>4} {:>7}", "", column.title(), "ok", "not ok", "skip", "s");
+        let head =
+            format!("{:width$}  {:10}  {:>4} {:>6} {:>4} {:>7}", "", column.title(), "ok", "not ok", "skip", "s");
         line(out, format_args!("{head}"));
         for program in &column.runtime.programs {
             let cell = long_cell(program);
@@ -46,8 +56,7 @@ fn table(out: &mut String, columns: &[Column<'_>]) {
         let titles: Vec<String> = columns.iter().map(Column::title).collect();
         let widths: Vec<usize> = titles.iter().map(|title| title.len().max(22)).collect();
         let row = |first: &str, cells: Vec<String>| {
-            let cells: Vec<String> =
-                cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            let cells: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
             format!("{first:width$}  {}", cells.join("  ")).trim_end().to_owned()
         };
         line(out, format_args!("{}", row("ok/not ok/skipped points", titles.clone())));
