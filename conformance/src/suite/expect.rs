@@ -50,6 +50,7 @@ mod tests {
             name: "kill".into(),
             verdict,
             reasons: vec!["exit status 1".into()],
+            tries: 1,
             seconds: 1.0,
             points: Points::default(),
             skips: Vec::new(),

@@ -54,6 +54,8 @@ pub struct ProgramRecord {
     pub verdict: Verdict,
     /// Why it did not pass.
     pub reasons: Vec<String>,
+    /// How often it was run; all but the last did not pass.
+    pub tries: usize,
     /// How long it took, in seconds.
     pub seconds: f64,
     /// Its points, counted.
@@ -130,6 +132,7 @@ impl ProgramRecord {
             name: name.to_owned(),
             verdict: judgement.verdict,
             reasons: judgement.reasons,
+            tries: 1,
             seconds: (run.time.as_secs_f64() * 1000.0).round() / 1000.0,
             points: judgement.points,
             skips: judgement.skips,

@@ -72,7 +72,7 @@ fn long_cell(program: &ProgramRecord) -> String {
     let points = program.points;
     let mut text = reason(program);
     if program.verdict == Verdict::Passed {
-        text.clear();
+        text = if program.tries > 1 { format!("in {} tries", program.tries) } else { String::new() };
     }
     if text.chars().count() > REASON {
         text = text.chars().take(REASON).chain("...".chars()).collect();
