@@ -51,6 +51,27 @@ test-containers: build ## real containers, looked at from inside and outside, in
 	@echo "== on native cgroup v2"; $(NATIVE) $(CONTAINERS) </dev/null
 test-containers: NATIVE = conformance/settings/native-v2 env
 
+# make conformance [RUNTIME=PATH] [COMPARE="crun runc"] [PROGRAM="NAMES"] [REPORT=FILE.html|FILE.md] [JUNIT=FILE]
+.PHONY: conformance
+conformance: suite ## the OCI validation suite on the host's cgroups and on native v2 (root; see conformance/README.md)
+	@RUNTIME="$(RUNTIME)" COMPARE="$(COMPARE)" PROGRAM="$(PROGRAM)" REPORT="$(REPORT)" JUNIT="$(JUNIT)" conformance/suite/run host native-v2
+
+.PHONY: conformance-vm
+conformance-vm: suite ## the OCI validation suite in emulated machines with cgroup v1 and with cgroup v2
+	@RUNTIME="$(RUNTIME)" COMPARE="$(COMPARE)" PROGRAM="$(PROGRAM)" REPORT="$(REPORT)" JUNIT="$(JUNIT)" conformance/suite/run vm-v1 vm-v2
+
+# The driver as one static binary, as it also runs in machines that have no Rust.
+.PHONY: suite
+suite: $(if $(RUNTIME),,build)
+	@$(NEED) cargo rustup cc gcc unshare util-linux tar tar
+ifeq ($(MUSL),yes)
+	cargo build -q --locked -p conformance --bin suite --target $(ARCH)-unknown-linux-musl
+	@mkdir -p target/debug && ln -f target/$(ARCH)-unknown-linux-musl/debug/suite target/debug/suite
+else
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build -q --locked -p conformance --bin suite --target $(ARCH)-unknown-linux-gnu
+	@mkdir -p target/debug && ln -f target/$(ARCH)-unknown-linux-gnu/debug/suite target/debug/suite
+endif
+
 .PHONY: lint
 lint: ## formatting, warnings, and the rules of the house
 	@$(NEED) cargo rustup

@@ -22,5 +22,7 @@ pub mod musts;
 pub mod random;
 pub mod reaper;
 pub mod runtime;
+pub mod suite;
 pub mod sys;
+pub mod tap;
 pub mod test;

@@ -21,6 +21,8 @@ pub struct ChildSetup {
     pub unshare: Option<CloneFlags>,
     /// Makes standard input the controlling terminal of a new session.
     pub terminal: bool,
+    /// Makes a new session without a terminal.
+    pub session: bool,
     /// Soft and hard limit on open files.
     pub open_files: Option<u64>,
     /// File mode mask.
@@ -43,8 +45,10 @@ fn run_setup(setup: &ChildSetup) -> io::Result<()> {
     if let Some(flags) = setup.unshare {
         nix::sched::unshare(flags)?;
     }
-    if setup.terminal {
+    if setup.terminal || setup.session {
         nix::unistd::setsid()?;
+    }
+    if setup.terminal {
         // SAFETY: TIOCSCTTY takes an integer.
         check(unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) })?;
     }
@@ -167,7 +171,7 @@ pub fn window_size(fd: &impl AsRawFd) -> io::Result<(u16, u16)> {
 /// The kind of namespace an open descriptor is of, a `CLONE_NEW*` number; an
 /// error says that it is of none (ioctl_ns(2)).
 pub fn namespace_kind(fd: &OwnedFd) -> io::Result<i32> {
-    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
     // SAFETY: NS_GET_NSTYPE takes no argument.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE as _) })
 }
