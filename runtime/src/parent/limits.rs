@@ -18,15 +18,17 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 const DYING: i64 = 2000;
 
 /// Puts the limits into force. The init waits meanwhile, and needs next to nothing; but where that is more than the
-/// memory it gets, cgroup v2 kills it.
+/// memory it gets, cgroup v2 kills it; cgroup v1 refuses the limit.
 pub(crate) fn apply(plan: &Plan, cgroup: &Cgroup, init: Option<&OwnedFd>) -> Result<()> {
     if plan.resources.is_unlimited() {
         return Ok(());
     }
-    let memory = matches!(plan.resources.memory.limit, Some(Limit::Of(_))) || !plan.resources.unified.is_empty();
-    let before = if memory && !cgroup.is_fresh() { cgroup.oom_kills()? } else { 0 };
+    let limited = matches!(plan.resources.memory.limit, Some(Limit::Of(_))) || !plan.resources.unified.is_empty();
+    let memory_is_v1 = plan.cgroup.paths().any(|(names, _)| names.split(',').any(|name| name == "memory"));
+    let may_kill = limited && !memory_is_v1;
+    let before = if may_kill && !cgroup.is_fresh() { cgroup.oom_kills()? } else { 0 };
     cgroup.limit(&plan.resources)?;
-    if let Some(init) = init.filter(|_| memory)
+    if let Some(init) = init.filter(|_| may_kill)
         && cgroup.oom_kills()? > before
         && wait_readable(init, Some(DYING))?
     {
