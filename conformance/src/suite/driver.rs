@@ -97,6 +97,7 @@ impl Driver<'_> {
         let program = self.knowledge.programs.get(name).unwrap_or(&unknown);
         let tries = match program.expected(self.setting) {
             Some(Expected::Luck(_)) => TRIES,
+            _ if program.race.is_some() => TRIES,
             _ => 1,
         };
         let mut leaks = Vec::new();

@@ -67,6 +67,8 @@ pub struct Program {
     pub stderr: Option<String>,
     /// What the specification says where the program says something else.
     pub spec: Option<String>,
+    /// Why a correct runtime may fail it now and then: it is run again.
+    pub race: Option<String>,
     /// What it leaves behind on any runtime: a word of the thing, and why.
     pub leaves: Vec<(String, String)>,
     pub(super) expected: BTreeMap<Setting, Expected>,
@@ -152,6 +154,7 @@ impl Program {
             "never" => self.expect(words, &Expected::Never(with_reason()?))?,
             "luck" => self.expect(words, &Expected::Luck(with_reason()?))?,
             "leaves" => self.leaves.push((words.to_owned(), with_reason()?)),
+            "race" => self.race = Some(value.to_owned()),
             "spec" => self.spec = Some(value.to_owned()),
             "stderr" => self.stderr = Some(value.to_owned()),
             "silence" => {
