@@ -8,7 +8,6 @@ use conformance::test::{Done, Test};
 use serde_json::{Value, json};
 
 crate::cases! {
-    "R-29" => seccomp,
     "R-29" => labels,
     "R-29" => limits,
     "R-29" => mapped_mounts,
@@ -25,14 +24,6 @@ fn refused(t: &Test<'_>, pointer: &str, value: Value) {
     bundle.config.pointer_mut(parent).expect("no such property")[name] = value;
     let output = t.refuses(&bundle).exits(1);
     t.proa_says(&output, &pointer.trim_start_matches('/').replace('/', "."));
-}
-
-fn seccomp(t: &Test<'_>) -> Done {
-    t.proa_only("not built yet")?;
-    let filter =
-        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["ptrace"], "action": "SCMP_ACT_ERRNO"}]});
-    refused(t, "/linux/seccomp", filter);
-    Ok(())
 }
 
 fn labels(t: &Test<'_>) -> Done {
