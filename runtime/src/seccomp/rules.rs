@@ -100,7 +100,7 @@ impl Claims {
 }
 
 /// On x86 a C library may make these calls through socketcall(2) or ipc(2) (linux/net.h, linux/ipc.h).
-fn multiplexed(name: &str) -> Option<(u32, u8)> {
+pub(super) fn multiplexed(name: &str) -> Option<(u32, u8)> {
     const SOCKETCALL: [&str; 20] = [
         "socket",
         "bind",

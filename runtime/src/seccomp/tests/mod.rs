@@ -2,6 +2,8 @@
 //! the programs of libseccomp and seccompiler (`oracle`, on x86_64 with glibc, where those can be linked).
 
 #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
+mod by_hand;
+#[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
 mod oracle;
 #[cfg(all(target_arch = "x86_64", target_env = "gnu"))]
 mod random;
