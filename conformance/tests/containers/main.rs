@@ -33,6 +33,7 @@ mod process;
 mod regressions;
 mod root;
 mod scheduling;
+mod seccomp;
 mod state_faults;
 mod terminal;
 mod unsupported;
@@ -90,6 +91,7 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("misc", misc::CASES),
     ("scheduling", scheduling::CASES),
     ("net_devices", net_devices::CASES),
+    ("seccomp", seccomp::CASES),
     ("unsupported", unsupported::CASES),
     ("state_faults", state_faults::CASES),
     ("fallbacks", fallbacks::CASES),
