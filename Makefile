@@ -39,7 +39,7 @@ test: lint test-unit test-containers ## lint, unit tests, and real containers on
 
 .PHONY: test-unit
 test-unit: ## tests of the code itself
-	@$(NEED) ip iproute2 nsenter util-linux
+	@$(NEED) ip iproute2 nsenter util-linux /usr/include/seccomp.h libseccomp-dev
 	cargo test --locked -p proa -p rootfs -p cgroup
 	conformance/settings/native-v2 cargo test --locked -p cgroup
 

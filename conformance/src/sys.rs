@@ -190,3 +190,18 @@ pub fn install_filter(program: &[seccompiler::sock_filter]) -> io::Result<()> {
     let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &program) };
     check_long(result).map(drop)
 }
+
+/// Waits for the next call that a seccomp filter tells of, lets it return `value`, and says who made it
+/// (seccomp_unotify(2)).
+pub fn answer_notification(listener: &OwnedFd, value: i64) -> io::Result<u32> {
+    const RECEIVE: libc::c_ulong = 0xc050_2100;
+    const SEND: libc::c_ulong = 0xc018_2101;
+    // SAFETY: a struct of integers, for which all zeros are values.
+    let mut call: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes a struct seccomp_notif.
+    check(unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE, &raw mut call) })?;
+    let mut answer = libc::seccomp_notif_resp { id: call.id, val: value, error: 0, flags: 0 };
+    // SAFETY: the kernel reads a struct seccomp_notif_resp.
+    check(unsafe { libc::ioctl(listener.as_raw_fd(), SEND, &raw mut answer) })?;
+    Ok(call.pid)
+}

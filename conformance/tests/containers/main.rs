@@ -45,6 +45,7 @@ mod resources;
 mod resources_io;
 mod root;
 mod scheduling;
+mod seccomp;
 mod state_faults;
 mod terminal;
 mod unsupported;
@@ -108,6 +109,7 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("misc", misc::CASES),
     ("scheduling", scheduling::CASES),
     ("net_devices", net_devices::CASES),
+    ("seccomp", seccomp::CASES),
     ("unsupported", unsupported::CASES),
     ("state_faults", state_faults::CASES),
     ("fallbacks", fallbacks::CASES),

@@ -3,7 +3,7 @@
 
 use super::hooks::HookDocument;
 use super::sockets;
-use crate::error::{Context, Result};
+use crate::error::{Context, Result, bad, text};
 use crate::plan::Listener;
 use crate::sync::send_descriptor;
 use rustix::fd::{AsFd, BorrowedFd};
@@ -28,10 +28,12 @@ pub(super) fn deliver(
 ) -> Result<()> {
     let what = || format!("linux.seccomp: take the listener from process {}", process.pid);
     let fd = pidfd_getfd(process.pidfd, process.number, PidfdGetfdFlags::empty()).context(what)?;
-    let property = "linux.seccomp.listenerPath";
-    let socket = sockets::connect_stream(property, &listener.path)?;
+    let property = format!("linux.seccomp.listenerPath {:?}", listener.path);
+    // An errno of these must not be taken for one that tells of the end of the container's process.
+    let failed = |what: &str, errno| bad(&property, format_args!("{what}: {}", text(errno)));
+    let socket = sockets::stream(&listener.path).map_err(|errno| failed("connect", errno))?;
     let message = document(listener.metadata.as_deref(), process.pid, container, status, init);
-    send_descriptor(socket.as_fd(), &message, fd.as_fd()).context(|| format!("{property} {:?}: send", listener.path))
+    send_descriptor(socket.as_fd(), &message, fd.as_fd()).map_err(|errno| failed("send", errno))
 }
 
 fn document(metadata: Option<&str>, pid: i32, container: &HookDocument<'_>, status: &str, init: i32) -> Vec<u8> {

@@ -7,10 +7,14 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, 
 
 /// Connects to a stream socket for a descriptor that is sent there.
 pub(crate) fn connect_stream(property: &str, path: &str) -> Result<OwnedFd> {
-    let what = || format!("{property} {path:?}");
-    let address = SocketAddrUnix::new(path).context(what)?;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).context(what)?;
-    connect(&socket, &address).context(what)?;
+    stream(path).context(|| format!("{property} {path:?}"))
+}
+
+/// The same, with the bare errno.
+pub(super) fn stream(path: &str) -> rustix::io::Result<OwnedFd> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    connect(&socket, &address)?;
     Ok(socket)
 }
 

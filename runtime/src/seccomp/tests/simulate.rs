@@ -37,7 +37,7 @@ fn load(data: &Data, offset: u32) -> u32 {
     match offset {
         0 => data.number,
         4 => data.arch,
-        16..64 if offset % 8 == 0 => argument(offset as usize - 16) as u32,
+        16..64 if offset.is_multiple_of(8) => argument(offset as usize - 16) as u32,
         16..64 if offset % 8 == 4 => (argument(offset as usize - 16) >> 32) as u32,
         _ => panic!("load from {offset}"),
     }

@@ -63,7 +63,8 @@ fn the_headers_agree_with_those_of_the_c_library() {
 fn operators() {
     let value = 0x0000_0005_0000_0007u64;
     let inputs = [0, 7, value - 1, value, value + 1, value - (1 << 32), value + (1 << 32), u64::MAX, 5 << 32, 8];
-    let holds: [(Operator, fn(u64, u64) -> bool); 6] = [
+    type Holds = fn(u64, u64) -> bool;
+    let holds: [(Operator, Holds); 6] = [
         (Operator::Eq, |a, b| a == b),
         (Operator::Ne, |a, b| a != b),
         (Operator::Lt, |a, b| a < b),
