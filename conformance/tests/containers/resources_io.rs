@@ -15,7 +15,7 @@ crate::cases! {
     "L-45" => io_weight,
     "L-46" => io_weight_of_a_device,
     "L-47" => io_throttles,
-    "L-49" => huge_pages,
+    "L-48,L-49" => huge_pages,
     "L-50" => network,
     "L-53" => rdma,
     "L-54" => unified,

@@ -26,7 +26,7 @@ crate::cases! {
     "" => exec_is_filtered,
     "L-77" => flags,
     "" => the_profile_may_forbid_all_that_is_left,
-    "L-81,L-85,L-86,L-87" => listener,
+    "L-81,L-82,L-85,L-86,L-87" => listener,
     "L-81" => listener_of_exec,
     "L-83" => listener_that_is_not_there,
     "L-84" => listener_refused,
