@@ -272,6 +272,12 @@ fn without_a_mount_namespace(t: &Test<'_>) -> Done {
         assert!(root.join("m/file").exists(), "not on the host");
     }
     assert!(below() > 5, "{} mounts", below());
+    if t.is_proa() {
+        // Whose mounts would go with the first one's.
+        let (output, before) = (t.create_call(&bundle, &t.id()).output().fails(), below());
+        t.proa_says(&output, &format!("has mounts of container {} on the host", c.id));
+        assert_eq!(below(), before);
+    }
     c.murder();
     c.delete();
     if t.is_proa() {

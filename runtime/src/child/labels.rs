@@ -39,7 +39,7 @@ impl LabelFiles {
         [&self.apparmor, &self.selinux, &self.keys].into_iter().flatten().map(AsRawFd::as_raw_fd)
     }
 
-    /// The label of keyrings that are made from now on; None: as the kernel finds right.
+    /// The label of keyrings that are made from now on; off: as the kernel finds right.
     pub(crate) fn label_keys(&self, labels: &Labels, on: bool) -> Result<()> {
         match (&self.keys, &labels.selinux) {
             (Some(file), Some(label)) => set(label, file, if on { label.text.to_bytes() } else { b"" }),

@@ -65,6 +65,9 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     let mut place = plan.cgroup.clone();
     undo.host_mounts = host_mounts::before(plan)?.map(|mounts| (plan.root.path.to_string(), mounts));
     write_record(plan, undo, &boot_id, &created, &place, None)?;
+    if undo.host_mounts.is_some() {
+        host_mounts::check_alone(undo.root(), plan).inspect_err(|_| undo.host_mounts = None)?;
+    }
     let dir = undo.dir.as_ref().ok_or_else(|| Error::NoContainer(plan.id.clone()))?;
     dir.write_config(request.config.as_bytes())?;
     let listener = match request.run {
@@ -139,7 +142,10 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
         });
     let console = served?;
     finish(plan, pid, undo)?;
-    if !undo.resctrl.is_empty() {
+    if let Some((path, mounts)) = &mut undo.host_mounts {
+        *mounts = host_mounts::made(path, *mounts)?;
+    }
+    if !undo.resctrl.is_empty() || undo.host_mounts.is_some() {
         write_record(plan, undo, &boot_id, &created, &place, Some(init))?;
     }
     Ok((pid, ours, console))

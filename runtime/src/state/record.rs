@@ -68,6 +68,8 @@ pub(crate) struct HostMounts {
     pub namespace: u64,
     /// The mount that the root was on before, by its id.
     pub below: u64,
+    /// The root's own mount, once it is there.
+    pub own: Option<u64>,
 }
 
 impl Record<'_> {
