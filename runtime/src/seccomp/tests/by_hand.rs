@@ -39,7 +39,7 @@ fn number(name: &str, arch: Arch) -> Option<u32> {
 
 /// This is socketcall(2) or ipc(2) of x86 for the call of this name.
 fn through(name: &str, arch: Arch, data: &Data) -> Option<()> {
-    let known = super::super::rules::multiplexed(name).filter(|_| arch == Arch::X86);
+    let known = table::find(name)?.through().filter(|_| arch == Arch::X86);
     let (number, first) = known?;
     (data.number == number && data.arguments[0] as u32 == u32::from(first)).then_some(())
 }
