@@ -22,7 +22,7 @@ fn differences(setting: &str, program: &ProgramRecord) -> Vec<String> {
     let passes = program.verdict == Verdict::Passed;
     let mut found = Vec::new();
     match (&program.known, passes) {
-        (Some(Known::Pass), true) | (Some(Known::Never(_)), false) | (Some(Known::Luck(_)), _) => {}
+        (Some(Known::Pass), true) | (Some(Known::Never(_)), false) | (Some(Known::Luck(_) | Known::Lacks(_)), _) => {}
         (Some(Known::Pass), false) => {
             found.push(format!("{name} in {setting}: is expected to pass, but: {} ({why})", program.verdict.word()));
         }
@@ -88,6 +88,7 @@ mod tests {
         assert!(check(&record("proa", Verdict::NoVerdict, never(), &[])).is_empty());
         for verdict in [Verdict::Passed, Verdict::Failed] {
             assert!(check(&record("proa", verdict, Some(Known::Luck("fast".into())), &[])).is_empty());
+            assert!(check(&record("proa", verdict, Some(Known::Lacks("hugetlb".into())), &[])).is_empty());
         }
     }
 

@@ -56,6 +56,8 @@ pub enum Expected {
     Never(String),
     /// It may or may not, for this reason: the outcome depends on who is faster.
     Luck(String),
+    /// It passes unless the machine lacks this, as the one does that the list was made on.
+    Lacks(String),
 }
 
 /// What is known about one program.
@@ -152,6 +154,11 @@ impl Program {
         match key {
             "pass" => self.expect(words, &Expected::Pass)?,
             "never" => self.expect(words, &Expected::Never(with_reason()?))?,
+            "differs" => {
+                let reason = format!("proa does otherwise on purpose: {}", with_reason()?);
+                self.expect(words, &Expected::Never(reason))?;
+            }
+            "lacks" => self.expect(words, &Expected::Lacks(with_reason()?))?,
             "luck" => self.expect(words, &Expected::Luck(with_reason()?))?,
             "leaves" => self.leaves.push((words.to_owned(), with_reason()?)),
             "race" => self.race = Some(value.to_owned()),

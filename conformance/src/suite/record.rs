@@ -86,6 +86,8 @@ pub enum Known {
     Never(String),
     /// It depends on who is faster.
     Luck(String),
+    /// It passes where the machine has what it lacks here.
+    Lacks(String),
 }
 
 impl Record {
@@ -152,6 +154,7 @@ impl ProgramRecord {
             Expected::Pass => Known::Pass,
             Expected::Never(reason) => Known::Never(reason.clone()),
             Expected::Luck(reason) => Known::Luck(reason.clone()),
+            Expected::Lacks(reason) => Known::Lacks(reason.clone()),
         });
         self.spec.clone_from(&program.spec);
         self.leaks.retain(|leak| !program.leaves.iter().any(|(word, _)| leak.contains(word.as_str())));

@@ -16,6 +16,7 @@ crate::cases! {
     "C-54" => a_list_runs_in_order,
     "C-55" => state_on_standard_input,
     "R-7" => state_of_each_kind,
+    "R-4" => state_says_creating_until_create_is_done,
     "C-53" => arguments_and_environment,
     "" => environment_left_out,
     "" => working_directory_is_the_bundle,
@@ -129,6 +130,21 @@ fn state_on_standard_input(t: &Test<'_>) -> Done {
         assert!(state["ociVersion"].is_string(), "{kind}");
         assert_eq!(state["annotations"], json!({"org.example.key": "a value"}), "{kind}");
     }
+    Ok(())
+}
+
+/// To the hooks the environment is created; to everybody else the container is once create has returned.
+fn state_says_creating_until_create_is_done(t: &Test<'_>) -> Done {
+    t.peer_differs(Kind::Runc, "has no state yet")?;
+    t.peer_differs(Kind::Crun, "says created")?;
+    let id = t.id();
+    let ask = format!("{} --root {} state {id} >$LOG/state", t.runtime.program.display(), t.runtime.root.display());
+    let (bundle, log) = with_hooks(t, &["createRuntime"], &ask);
+    let output = t.create_call(&bundle, &id).output().ok();
+    let c = t.container(id, output);
+    let state: Value = serde_json::from_str(&log.read("state")).expect("not JSON");
+    assert_eq!((&state["status"], &state["pid"]), (&json!("creating"), &json!(c.pid)));
+    c.assert_status("created");
     Ok(())
 }
 

@@ -37,7 +37,8 @@ pub(crate) fn load_early(process: &Process, preserve_fds: u32, channel: &Channel
         if !channel.expect(Signal::ListenerTaken) {
             sys::exit_now(1);
         }
-        // Whoever listens is the only one, so that the kernel knows when nobody does.
+        // Whoever listens is the only one then, so that the kernel knows when nobody does.
+        drop(listener);
     }
     if borrowed_capabilities(process) != 0 {
         let sets = &process.capabilities;

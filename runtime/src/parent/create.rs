@@ -244,6 +244,7 @@ fn tell_listener(plan: &Plan, pid: i32, number: i32, undo: &Undo<'_>) -> Result<
     match (seccomp.and_then(|seccomp| seccomp.listener.as_ref()), &undo.init) {
         (Some(listener), Some(pidfd)) => {
             let process = Filtered { pid, pidfd: pidfd.as_fd(), number };
+            // The container is still being made; agents know this word from runc.
             listener::deliver(listener, &process, &document(plan), "creating", pid)
         }
         _ => Err(Error::ChildDied("tells of a listener that nobody asked for".to_owned())),

@@ -26,7 +26,7 @@ fn suite(column: &Column<'_>) -> String {
 }
 
 fn is_foreseen(program: &ProgramRecord) -> bool {
-    matches!(program.known, Some(Known::Never(_) | Known::Luck(_)))
+    matches!(program.known, Some(Known::Never(_) | Known::Luck(_) | Known::Lacks(_)))
 }
 
 fn is_failure(program: &ProgramRecord) -> bool {

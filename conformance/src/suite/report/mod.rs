@@ -97,7 +97,7 @@ fn circumstances(record: &Record) -> String {
 /// else what the run said.
 fn reason(program: &ProgramRecord) -> String {
     match &program.known {
-        Some(Known::Never(reason) | Known::Luck(reason)) => reason.clone(),
+        Some(Known::Never(reason) | Known::Luck(reason) | Known::Lacks(reason)) => reason.clone(),
         _ => program.reasons.join("; "),
     }
 }

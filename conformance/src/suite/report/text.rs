@@ -43,7 +43,9 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 
 fn table(out: &mut String, columns: &[Column<'_>]) {
     let names = names(columns);
-    let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
+    let head = "ok/not ok/skipped points";
+    let width =
+        names.iter().map(|name| name.len()).max().unwrap_or(0).max(if columns.len() > 1 { head.len() } else { 0 });
     if let [column] = columns {
         let head =
             format!("{:width$}  {:10}  {:>4} {:>6} {:>4} {:>7}", "", column.title(), "ok", "not ok", "skip", "s");
@@ -59,7 +61,7 @@ fn table(out: &mut String, columns: &[Column<'_>]) {
             let cells: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
             format!("{first:width$}  {}", cells.join("  ")).trim_end().to_owned()
         };
-        line(out, format_args!("{}", row("ok/not ok/skipped points", titles.clone())));
+        line(out, format_args!("{}", row(head, titles.clone())));
         for name in names {
             let cells = columns.iter().map(|column| column.program(name).map_or(String::new(), short_cell)).collect();
             line(out, format_args!("{}", row(name, cells)));
