@@ -51,6 +51,16 @@ test-containers: build ## real containers, looked at from inside and outside, in
 	@echo "== on native cgroup v2"; $(NATIVE) $(CONTAINERS) </dev/null
 test-containers: NATIVE = conformance/settings/native-v2 env
 
+# make test-vm [TOPICS="labels limits"] [MACHINES="v1 v2 hybrid"]
+TOPICS ?= labels limits resources
+MACHINES ?= v1 v2
+.PHONY: test-vm
+test-vm: build ## tests of limits and labels in emulated machines, which have the controllers and AppArmor
+	@$(NEED) --target $(ARCH)-unknown-linux-musl
+	@for machine in $(MACHINES); do for topic in $(TOPICS); do echo "== $$topic in a machine with $$machine"; \
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUNNER="$(CURDIR)/conformance/settings/vm $$machine --timeout 1800 -- env RUNTIME=$(PROA)" \
+	cargo test -q --locked -p conformance --test containers --target $(ARCH)-unknown-linux-musl -- $$topic </dev/null || exit; done; done
+
 # make conformance [RUNTIME=PATH] [COMPARE="crun runc"] [PROGRAM="NAMES"] [REPORT=FILE.html|FILE.md] [JUNIT=FILE]
 .PHONY: conformance
 conformance: suite ## the OCI validation suite on the host's cgroups and on native v2 (root; see conformance/README.md)
