@@ -199,9 +199,9 @@ pub fn answer_notification(listener: &OwnedFd, value: i64) -> io::Result<u32> {
     // SAFETY: a struct of integers, for which all zeros are values.
     let mut call: libc::seccomp_notif = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel writes a struct seccomp_notif.
-    check(unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE, &raw mut call) })?;
+    check(unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE as _, &raw mut call) })?;
     let mut answer = libc::seccomp_notif_resp { id: call.id, val: value, error: 0, flags: 0 };
     // SAFETY: the kernel reads a struct seccomp_notif_resp.
-    check(unsafe { libc::ioctl(listener.as_raw_fd(), SEND, &raw mut answer) })?;
+    check(unsafe { libc::ioctl(listener.as_raw_fd(), SEND as _, &raw mut answer) })?;
     Ok(call.pid)
 }
