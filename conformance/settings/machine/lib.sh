@@ -17,17 +17,6 @@ once() {
   exec 9>&-
 }
 
-# The first Debian archive that this machine's own apt sources name, else Debian's.
-mirror() {
-  local uri
-  for _ in 1 2; do
-    uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' 'Component: main' 2>/dev/null | head -n1)
-    if [ -n "$uri" ]; then echo "$uri"; return; fi
-    apt-get update >/dev/null 2>&1 || break
-  done
-  echo http://deb.debian.org/debian
-}
-
 # debian SUITE PACKAGE,... DIR: a root with a normal user that has subordinate ids and a systemd of its own.
 debian() {
   need mmdebstrap mmdebstrap
@@ -41,5 +30,5 @@ debian() {
     --customize-hook='od -An -N16 -tx1 /dev/urandom | tr -d " " >"$1/etc/machine-id"' \
     --customize-hook="cp '$here'/guest/job.* \"\$1/etc/systemd/system/\"; cp '$here/guest/run-job' \"\$1/usr/local/bin/\"" \
     --customize-hook="cp '$here/guest/as-user' \"\$1/usr/local/bin/\"" \
-    "$1" "$3" "$(mirror)" >"$log" 2>&1 </dev/null || die "cannot build a Debian $1 root, see $log"
+    "$1" "$3" "$("$here/../mirror")" >"$log" 2>&1 </dev/null || die "cannot build a Debian $1 root, see $log"
 }
