@@ -56,7 +56,8 @@ impl<'p> Root<'p> {
         }
         let tree = match sources.root.take() {
             Some(fd) => Tree::Detached(fd),
-            None => Item::Root.at("open", api.clone_path(&plan.path, true))?,
+            // On the host nothing is mounted below it, or it would be refused.
+            None => Item::Root.at("open", api.clone_path(&plan.path, !plan.mounts_on_host))?,
         };
         if shared {
             enter::make_parent_private(&plan.path)?;

@@ -227,7 +227,9 @@ impl Channel {
 
     fn send(&self, bytes: &[u8]) -> Result<()> {
         if self.filtered.get() {
-            return rustix::io::retry_on_intr(|| rustix::io::write(&self.socket, bytes)).map(drop);
+            // A filter may answer for the kernel without doing anything.
+            let written = rustix::io::retry_on_intr(|| rustix::io::write(&self.socket, bytes))?;
+            return if written == bytes.len() { Ok(()) } else { Err(Errno::IO) };
         }
         rustix::io::retry_on_intr(|| send(&self.socket, bytes, SendFlags::NOSIGNAL)).map(drop)
     }

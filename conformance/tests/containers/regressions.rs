@@ -36,6 +36,11 @@ crate::cases! {
     "" => any_umask_of_the_caller,
     "" => config_that_is_no_file,
     "" => delete_right_after_kill,
+    "" => delete_after_kill_with_many_groups,
+    "R-4" => a_program_whose_first_thread_has_ended_runs_on,
+    "" => hooks_take_no_descriptors_of_init,
+    "" => a_filter_that_answers_for_the_kernel,
+    "" => a_filter_that_denies_the_end,
     "L-5" => cgroup_namespace_has_the_containers_root_without_clone3,
 }
 
@@ -403,5 +408,77 @@ fn delete_right_after_kill(t: &Test<'_>) -> Done {
         c.kill("KILL");
         c.delete();
     }
+    Ok(())
+}
+
+/// The status of a process grows with its groups, and says at its end that a signal waits.
+fn delete_after_kill_with_many_groups(t: &Test<'_>) -> Done {
+    t.proa_only("peers say that it is not stopped, now and then")?;
+    let mut bundle = t.sleeping_bundle();
+    let groups: Vec<u32> = (5000..5900).collect();
+    bundle.config["process"]["user"]["additionalGids"] = json!(groups);
+    for _ in 0..5 {
+        let c = t.start(&bundle);
+        c.kill("KILL");
+        c.delete();
+    }
+    Ok(())
+}
+
+/// Puts a static program, made of a file of conformance/probe, into the bundle's /bin.
+fn compile(t: &Test<'_>, bundle: &conformance::bundle::Bundle, name: &str) -> Done {
+    let source = format!("{}/probe/{name}.c", env!("CARGO_MANIFEST_DIR"));
+    let program = bundle.inside(&format!("/bin/{name}"));
+    let built =
+        std::process::Command::new("cc").args(["-O2", "-static", "-pthread", "-o"]).arg(program).arg(source).status();
+    t.needs(built.is_ok_and(|status| status.success()), "a C compiler and a static C library")
+}
+
+fn a_program_whose_first_thread_has_ended_runs_on(t: &Test<'_>) -> Done {
+    t.proa_only("peers take it for stopped")?;
+    let mut bundle = t.bundle();
+    bundle.args(&["/bin/lead"]);
+    compile(t, &bundle, "lead")?;
+    let c = t.start(&bundle);
+    look::eventually("the first thread ends", || look::proc_text(c.pid, "stat").contains(") Z "));
+    c.assert_status("running");
+    c.call("delete").output().fails();
+    c.kill("KILL");
+    c.delete();
+    Ok(())
+}
+
+fn hooks_take_no_descriptors_of_init(t: &Test<'_>) -> Done {
+    t.proa_only("peers were not tried")?;
+    let mut bundle = t.sleeping_bundle();
+    compile(t, &bundle, "steal")?;
+    bundle.set("hooks", json!({"startContainer": [{"path": "/bin/steal", "timeout": 5}]}));
+    let c = t.start(&bundle);
+    assert_eq!(c.read("/taken"), "0\n");
+    Ok(())
+}
+
+fn a_filter_that_answers_for_the_kernel(t: &Test<'_>) -> Done {
+    t.proa_only("peers hang")?;
+    let mut bundle = t.bundle();
+    let entry = json!({"names": ["write"], "action": "SCMP_ACT_ERRNO", "errnoRet": 0});
+    bundle.process("noNewPrivileges", json!(false));
+    bundle.linux("seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [entry]}));
+    t.refuses(&bundle);
+    Ok(())
+}
+
+/// Neither execve nor exit: the process ends all the same.
+fn a_filter_that_denies_the_end(t: &Test<'_>) -> Done {
+    t.proa_only("peers were not tried")?;
+    let mut bundle = t.bundle();
+    let entry = json!({"names": ["execve", "execveat", "exit", "exit_group"], "action": "SCMP_ACT_ERRNO"});
+    bundle.process("noNewPrivileges", json!(true));
+    bundle.linux("seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [entry]}));
+    let c = t.create(&bundle);
+    c.call("start").output().fails();
+    c.wait();
+    c.assert_status("stopped");
+    c.delete();
     Ok(())
 }

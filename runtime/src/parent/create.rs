@@ -65,9 +65,6 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     let mut place = plan.cgroup.clone();
     undo.host_mounts = host_mounts::before(plan)?.map(|mounts| (plan.root.path.to_string(), mounts));
     write_record(plan, undo, &boot_id, &created, &place, None)?;
-    if undo.host_mounts.is_some() {
-        host_mounts::check_alone(undo.root(), plan).inspect_err(|_| undo.host_mounts = None)?;
-    }
     let dir = undo.dir.as_ref().ok_or_else(|| Error::NoContainer(plan.id.clone()))?;
     dir.write_config(request.config.as_bytes())?;
     let listener = match request.run {
@@ -102,7 +99,9 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     let new_cgroup = |in_cgroup: bool| has_cgroup && (later != 0 || !in_cgroup);
     // cgroup v1 refuses a process that is scheduled in real time already.
     let scheduled = plan.process.as_ref().is_some_and(|process| process.schedule.is_some());
-    let join_cgroup = |in_cgroup: bool| new_cgroup(in_cgroup) || (scheduled && later != 0);
+    // What is mounted on the host must be known to have an owner first.
+    let on_host = undo.host_mounts.is_some();
+    let join_cgroup = |in_cgroup: bool| new_cgroup(in_cgroup) || (scheduled && later != 0) || on_host;
     let net = !plan.net_devices.is_empty();
     let stop_when_mounted = net || !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty();
     let document = document(plan);

@@ -6,7 +6,9 @@ use crate::error::{Error, Result};
 use crate::plan;
 use crate::state::{Record, StateDir, StateRoot, Status, view};
 
-/// How long `delete --force` waits for the init to end.
+/// How long `delete --force` waits for a creation that is under way, whose init it has ended.
+const LOCK_MILLISECONDS: u64 = 10_000;
+/// How long it waits for the init to end.
 const KILL_MILLISECONDS: i64 = 10_000;
 
 /// `proa delete`.
@@ -47,7 +49,8 @@ pub(crate) fn delete(root: &StateRoot, dir: &StateDir, force: bool) -> Result<()
         }
     }
     if force {
-        dir.lock()?;
+        // A creation whose hook hangs has nobody to end it.
+        dir.lock_within(LOCK_MILLISECONDS)?;
     }
     destroy(root, dir, &record)
 }

@@ -1,13 +1,15 @@
 //! Mounts of a container without a mount namespace: they are the host's, on and below the container's root, and go with
 //! the container. The root was bound to itself first, so that detaching that one mount takes all of them.
 
-use crate::error::{Context, Result, bad};
+use crate::error::{Context, Error, Result, bad};
 use crate::plan::Plan;
-use crate::state::{HostMounts, StateRoot};
+use crate::state::HostMounts;
 use rustix::fs::{AtFlags, CWD, StatxFlags, stat, statx};
 use rustix::io::Errno;
-use rustix::mount::{UnmountFlags, unmount};
-use std::path::Path;
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 /// As it is before anything is mounted; None if nothing will be.
 pub(crate) fn before(plan: &Plan) -> Result<Option<HostMounts>> {
@@ -15,23 +17,18 @@ pub(crate) fn before(plan: &Plan) -> Result<Option<HostMounts>> {
         return Ok(None);
     }
     let path = plan.root.path.to_string();
+    // Those of another such container, which could not be told apart; or the bind of the root to itself would show copies
+    // of them to other mount namespaces, and leave those there.
+    if let Some((_, point)) =
+        mounts()?.into_iter().find(|(_, point)| point.starts_with(&path) && *point != Path::new(&path))
+    {
+        return Err(bad(
+            "root.path",
+            format_args!("{path:?} needs a mount namespace, since {point:?} is mounted in it"),
+        ));
+    }
     let below = mount_id(&path).context(|| format!("statx {path}"))?;
     Ok(Some(HostMounts { namespace: own_namespace()?, below, own: None }))
-}
-
-/// Two such containers on one root, or on one inside the other, could not be told apart later.
-pub(crate) fn check_alone(root: &StateRoot, plan: &Plan) -> Result<()> {
-    let path = plan.root.path.to_string();
-    for id in root.names()?.iter().filter(|id| **id != plan.id) {
-        let Some(dir) = root.find(id)? else { continue };
-        let Some(text) = dir.read()? else { continue };
-        let record = dir.parse(&text)?;
-        let theirs = Path::new(&*record.rootfs);
-        if record.host_mounts.is_some() && (theirs.starts_with(&path) || Path::new(&path).starts_with(theirs)) {
-            return Err(bad("root.path", format_args!("{path:?} has mounts of container {id} on the host")));
-        }
-    }
-    Ok(())
 }
 
 /// The same with the root's own mount, which is the topmost there now.
@@ -41,27 +38,70 @@ pub(crate) fn made(path: &str, mounts: HostMounts) -> Result<HostMounts> {
 }
 
 /// Takes off what the container has mounted on its root, and nobody else's mount.
-pub(crate) fn remove(path: &str, mounts: &HostMounts) -> Result<()> {
-    if own_namespace()? != mounts.namespace {
+pub(crate) fn remove(path: &str, mounted: &HostMounts) -> Result<()> {
+    if own_namespace()? != mounted.namespace {
         log::warn!("{path} has mounts in another mount namespace, which stay");
         return Ok(());
     }
-    let top = match mount_id(path) {
-        Ok(id) if id == mounts.below => return Ok(()),
-        Ok(id) => id,
-        Err(Errno::NOENT) => return Ok(()),
-        Err(errno) => return Err(errno).context(|| format!("statx {path}")),
+    let path = match mounted.own {
+        // The bundle may have been renamed since.
+        Some(own) => match mounts()?.into_iter().find(|(id, _)| *id == own) {
+            Some((_, point)) => point,
+            None => return Ok(()),
+        },
+        // A creation that was cut short does not know its own: it is the first one there.
+        None => PathBuf::from(path),
     };
-    // A creation that was cut short does not know its own: then it is the first one there.
-    if mounts.own.is_some_and(|own| own != top) {
-        log::warn!("{path} has a mount of somebody else's on top, so that the container's stay");
-        return Ok(());
+    match mount_id(&path) {
+        Ok(id) if mounted.own.is_none_or(|own| own == id) => {
+            if id == mounted.below {
+                return Ok(());
+            }
+        }
+        Ok(_) => {
+            let problem = "a mount of somebody else's lies on those of the container";
+            return Err(Error::Usage(format!("{}: {problem}", path.display())));
+        }
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(errno).context(|| format!("statx {}", path.display())),
     }
-    match unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-        // What was there before is gone, and so is ours.
+    // What is unmounted below must not take anything along elsewhere.
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change(&path, private).context(|| format!("make the mounts of {} private", path.display()))?;
+    match unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
         Err(Errno::INVAL | Errno::NOENT) => Ok(()),
-        done => done.context(|| format!("unmount {path}")),
+        done => done.context(|| format!("unmount {}", path.display())),
     }
+}
+
+/// All mounts of this namespace with their ids, from proc_pid_mountinfo(5).
+fn mounts() -> Result<Vec<(u64, PathBuf)>> {
+    let path = "/proc/self/mountinfo";
+    let text = std::fs::read(path).context(|| format!("read {path}"))?;
+    Ok(text.split(|byte| *byte == b'\n').filter_map(mount_of).collect())
+}
+
+/// Of a line its first field and its fifth, in which blanks and the like are written in octal.
+fn mount_of(line: &[u8]) -> Option<(u64, PathBuf)> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let written = fields.nth(3)?;
+    let mut point = Vec::with_capacity(written.len());
+    let mut rest = written;
+    while let [first, after @ ..] = rest {
+        let octal = after.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                point.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                point.push(*first);
+                rest = after;
+            }
+        }
+    }
+    Some((id, PathBuf::from(OsString::from_vec(point))))
 }
 
 fn own_namespace() -> Result<u64> {
@@ -70,7 +110,21 @@ fn own_namespace() -> Result<u64> {
 }
 
 /// Of the mount that the path is on (statx(2), Linux 5.8).
-fn mount_id(path: &str) -> rustix::io::Result<u64> {
-    let found = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID)?;
+fn mount_id(path: impl AsRef<Path>) -> rustix::io::Result<u64> {
+    let found = statx(CWD, path.as_ref(), AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID)?;
     if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 { Err(Errno::NOSYS) } else { Ok(found.stx_mnt_id) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_mountinfo() {
+        let line = b"36 35 98:0 /mnt1 /a\\040b/\\134c rw,noatime master:1 - ext3 /dev/root rw";
+        assert_eq!(mount_of(line), Some((36, PathBuf::from("/a b/\\c"))));
+        assert_eq!(mount_of(b""), None);
+        assert_eq!(mount_of(b"x 35 98:0 / /a"), None);
+        assert!(mounts().unwrap().iter().any(|(_, point)| point == Path::new("/proc")));
+    }
 }

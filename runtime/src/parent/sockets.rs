@@ -3,7 +3,12 @@
 use crate::error::{Context, Error, Result};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with};
+use std::time::Duration;
+
+/// How long whoever is to get a descriptor may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connects to a stream socket for a descriptor that is sent there.
 pub(crate) fn connect_stream(property: &str, path: &str) -> Result<OwnedFd> {
@@ -14,6 +19,8 @@ pub(crate) fn connect_stream(property: &str, path: &str) -> Result<OwnedFd> {
 pub(super) fn stream(path: &str) -> rustix::io::Result<OwnedFd> {
     let address = SocketAddrUnix::new(path)?;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // Somebody who does not accept is not waited for.
+    set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
     connect(&socket, &address)?;
     Ok(socket)
 }

@@ -34,10 +34,6 @@ impl<'a> Undo<'a> {
         }
     }
 
-    pub(crate) fn root(&self) -> &'a StateRoot {
-        self.root
-    }
-
     /// The container is: nothing is to be undone any more.
     pub(crate) fn disarm(mut self) -> (Option<StateDir>, Option<OwnedFd>) {
         self.cgroup = None;

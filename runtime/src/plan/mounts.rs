@@ -33,6 +33,9 @@ pub(crate) fn root(
     if let Some(directory) = &options.notify {
         mounts.push(notify(directory));
     }
+    if mounts_on_host {
+        check_mounts_on_host(&mounts)?;
+    }
     let own_dev = (own || mounts_on_host)
         && !spec
             .mounts
@@ -78,14 +81,25 @@ fn needs_mounts(spec: &Spec<'_>, namespaces: &Namespaces) -> Result<bool> {
         ("root.readonly", spec.root.as_ref().is_some_and(|root| root.readonly == Some(true))),
         ("linux.devices", linux.is_some_and(|linux| !linux.devices.is_empty())),
     ];
-    match needing.iter().find(|(_, set)| *set) {
-        // Whose root may not mount on the host.
-        Some((property, _)) if namespaces.has_own(libc::CLONE_NEWUSER) => {
-            Err(bad(property, "needs a mount namespace beside a user namespace"))
-        }
-        Some(_) => Ok(true),
-        None => Ok(false),
+    let Some((property, _)) = needing.iter().find(|(_, set)| *set) else { return Ok(false) };
+    // Whose root may not mount on the host.
+    if namespaces.has_own(libc::CLONE_NEWUSER) {
+        return Err(bad(property, "needs a mount namespace beside a user namespace"));
     }
+    Ok(true)
+}
+
+/// Mounts that lead to the host's would let what is done to them, masks and their end, reach the host.
+fn check_mounts_on_host(mounts: &[Mount]) -> Result<()> {
+    for (index, mount) in mounts.iter().enumerate() {
+        let shared = mount.propagation.iter().any(|propagation| propagation.kind == PropagationKind::Shared);
+        if shared || matches!(mount.what, What::Bind { .. } | What::Cgroup(_)) {
+            let kind = if shared { "a shared mount" } else { "a mount of what is the host's" };
+            let problem = format_args!("{}: {kind} needs a mount namespace", mount.destination);
+            return Err(bad(format_args!("mounts[{index}]"), problem));
+        }
+    }
+    Ok(())
 }
 
 /// The directory must be there, and no part of `root.path` may be a link, or it is not clear whose it is. Links on the

@@ -7,6 +7,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, flock, mkdirat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const STATE: &str = "state.json";
@@ -152,6 +153,19 @@ impl StateDir {
     pub(crate) fn lock(&self) -> Result<()> {
         rustix::io::retry_on_intr(|| flock(&self.fd, FlockOperation::LockExclusive))
             .context(|| format!("lock the state of {}", self.id))
+    }
+
+    /// The same for at most `milliseconds`.
+    pub(crate) fn lock_within(&self, milliseconds: u64) -> Result<()> {
+        let end = Instant::now() + Duration::from_millis(milliseconds);
+        loop {
+            match flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                done => return done.context(|| format!("lock the state of {}, which another proa holds", self.id)),
+            }
+        }
     }
 
     /// Whether somebody creates or deletes this container just now.

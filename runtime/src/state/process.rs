@@ -21,6 +21,10 @@ pub(crate) struct ProcessStat {
     pub flags: u64,
     /// Clock ticks since boot.
     pub start_time: u64,
+    /// How many threads are left of it.
+    pub threads: u64,
+    /// Mask of the first 31 signals that wait for its first thread.
+    pub pending: u64,
 }
 
 impl ProcessStat {
@@ -41,8 +45,10 @@ impl ProcessStat {
         matches!(self.state, b'Z' | b'X' | b'x')
     }
 
-    fn is_exiting(&self) -> bool {
-        self.flags & EXITING != 0
+    /// It exits, with no other thread to live on, or a signal that it cannot survive is on its way: the kernel makes
+    /// every such signal a SIGKILL for each thread.
+    fn is_dying(&self) -> bool {
+        (self.flags & EXITING != 0 && self.threads <= 1) || self.pending & (1 << (libc::SIGKILL - 1)) != 0
     }
 
     pub(crate) fn has_executed(&self) -> bool {
@@ -56,10 +62,12 @@ fn parse(text: &[u8]) -> Option<ProcessStat> {
     let rest = std::str::from_utf8(text.get(name_end + 2..)?).ok()?;
     let mut fields = rest.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
-    // Fields 9 and 22 of the whole line; the state is field 3.
+    // Fields 9, 20, 22 and 31 of the whole line; the state is field 3.
     let flags = fields.nth(5)?.parse().ok()?;
-    let start_time = fields.nth(12)?.parse().ok()?;
-    Some(ProcessStat { state, flags, start_time })
+    let threads = fields.nth(10)?.parse().ok()?;
+    let start_time = fields.nth(1)?.parse().ok()?;
+    let pending = fields.nth(8)?.parse().ok()?;
+    Some(ProcessStat { state, flags, start_time, threads, pending })
 }
 
 /// Reads a small file of /proc into `buffer`, in one read.
@@ -93,7 +101,11 @@ impl Process {
         };
         // Looked at after the descriptor is held, so that it is the same process.
         match ProcessStat::read(pid)? {
-            Some(stat) if stat.start_time == start_time && !stat.has_ended() => Ok(Some(Process { pid, stat, pidfd })),
+            Some(stat) if stat.start_time == start_time => {
+                // A first thread that has ended says nothing of the others.
+                let ended = stat.has_ended() && wait_readable(&pidfd, Some(0))?;
+                Ok((!ended).then_some(Process { pid, stat, pidfd }))
+            }
             _ => Ok(None),
         }
     }
@@ -111,19 +123,9 @@ impl Process {
         }
     }
 
-    /// Whether it is about to end: it exits, or a signal that it cannot survive is on its way. The kernel makes every such
-    /// signal a SIGKILL for each thread.
+    /// Whether it is about to end.
     pub(crate) fn is_dying(&self) -> Result<bool> {
-        if ProcessStat::read(self.pid)?.is_none_or(|stat| stat.is_exiting() || stat.has_ended()) {
-            return Ok(true);
-        }
-        let path = format!("/proc/{}/status", self.pid);
-        let mut text = [0u8; 4096];
-        match read_file(&path, &mut text) {
-            Ok(length) => Ok(kill_is_pending(&text[..length])),
-            Err(Errno::NOENT | Errno::SRCH) => Ok(true),
-            Err(errno) => Err(Error::Sys { what: format!("read {path}"), errno }),
-        }
+        Ok(ProcessStat::read(self.pid)?.is_none_or(|stat| stat.is_dying()))
     }
 
     /// Waits until the process behind a descriptor has ended.
@@ -135,14 +137,6 @@ impl Process {
     pub(crate) fn wait_end(&self, milliseconds: i64) -> Result<bool> {
         wait_readable(&self.pidfd, Some(milliseconds))
     }
-}
-
-/// Of proc_pid_status(5): hexadecimal masks of what waits for the thread and for the process.
-fn kill_is_pending(status: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(status);
-    let masks = text.lines().filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")));
-    let kill = 1u64 << (libc::SIGKILL - 1);
-    masks.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok()).any(|mask| mask & kill != 0)
 }
 
 /// Polls one descriptor; true if it became readable in time.
@@ -164,17 +158,11 @@ mod tests {
 
     #[test]
     fn names_that_look_like_fields() {
-        let line = b"7 (a) R 1 (b)) S 1 7 7 0 -1 4194368 1 2 3 4 5 6 7 8 20 0 1 0 4711 9 9";
+        let line =
+            b"7 (a) R 1 (b)) S 1 7 7 0 -1 4194368 1 2 3 4 5 6 7 8 20 0 1 0 4711 23 24 25 26 27 28 29 30 256 32 33";
         let stat = parse(line).unwrap();
-        assert_eq!((stat.state, stat.start_time), (b'S', 4711));
-        assert!(!stat.has_executed());
-    }
-
-    #[test]
-    fn a_pending_kill_is_seen() {
-        assert!(kill_is_pending(b"Name:\tx\nSigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\n"));
-        assert!(kill_is_pending(b"SigPnd:\t0000000000000000\nShdPnd:\t0000000000000100\n"));
-        assert!(!kill_is_pending(b"SigPnd:\t0000000000004000\nShdPnd:\t0000000000000200\nSigBlk:\t0000000000000100\n"));
+        assert_eq!((stat.state, stat.threads, stat.start_time, stat.pending), (b'S', 1, 4711, 256));
+        assert!(!stat.has_executed() && stat.is_dying());
     }
 
     #[test]
