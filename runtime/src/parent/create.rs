@@ -60,65 +60,41 @@ type MadeContainer = (i32, Channel, Option<OwnedFd>);
 
 fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began: &mut bool) -> Result<MadeContainer> {
     let entries = clone::open_namespaces(&plan.namespaces)?;
-    let boot_id = state::boot_id()?;
-    let created = crate::time::now();
-    let mut place = plan.cgroup.clone();
+    let story = Story { boot_id: state::boot_id()?, created: crate::time::now() };
     undo.host_mounts = host_mounts::before(plan)?.map(|mounts| (plan.root.path.to_string(), mounts));
-    write_record(plan, undo, &boot_id, &created, &place, None)?;
-    let dir = undo.dir.as_ref().ok_or_else(|| Error::NoContainer(plan.id.clone()))?;
-    dir.write_config(request.config.as_bytes())?;
-    let listener = match request.run {
-        true => None,
-        false => Some(sockets::listen_in(dir.fd(), SocketName::CREATING)?),
-    };
-    if notify::requested().is_some() {
-        notify::make_directory(dir)?;
-    }
-    let cgroup = place.create().map_err(|error| bad("linux.cgroupsPath", error))?;
-    place = cgroup.place().clone();
-    undo.cgroup = Some(place.clone());
+    story.write(plan, undo, &plan.cgroup, None)?;
+    let listener = fill_directory(plan, request, undo)?;
+    let cgroup = plan.cgroup.create().map_err(|error| bad("linux.cgroupsPath", error))?;
+    undo.cgroup = Some(cgroup.place().clone());
     let sources = match plan.root.userns {
         true => Sources::clone_all(&plan.root).map_err(|failure| Error::Step(failure.into()))?,
         false => Sources::default(),
     };
     let (ours, theirs) = Channel::pair().context(|| "make a socket pair".to_owned())?;
-    // Where clone3 cannot put the child into all its cgroups, its cgroup namespace would have the wrong root.
-    let all_by_clone = cgroup.unified_fd().is_some() && place.paths().all(|(controllers, _)| controllers.is_empty());
-    let later = if all_by_clone || place.is_disabled() { 0 } else { libc::CLONE_NEWCGROUP };
+    let birth = Birth::new(plan, &cgroup);
     let keep = kept(plan, request, &theirs, listener.as_ref(), &sources);
     let clone_request = CloneRequest {
         namespaces: &plan.namespaces,
         entries: &entries,
         of_process: None,
         cgroup: cgroup.unified_fd(),
-        later,
+        later: birth.later,
         keep: &keep,
     };
-    // Of a cgroup namespace that the clone could not make.
-    let has_cgroup = !place.is_disabled() && plan.namespaces.has_new(libc::CLONE_NEWCGROUP);
-    let new_cgroup = |in_cgroup: bool| has_cgroup && (later != 0 || !in_cgroup);
-    // cgroup v1 refuses a process that is scheduled in real time already.
-    let scheduled = plan.process.as_ref().is_some_and(|process| process.schedule.is_some());
-    // What is mounted on the host must be known to have an owner first.
-    let on_host = undo.host_mounts.is_some();
-    let join_cgroup = |in_cgroup: bool| new_cgroup(in_cgroup) || (scheduled && later != 0) || on_host;
-    let net = !plan.net_devices.is_empty();
-    let stop_when_mounted = net || !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty();
-    let document = document(plan);
     // Made is made: runtime.md counts a container as created once its environment is, before the hooks.
-    let state = document.cut("created");
+    let state = document(plan).cut("created");
     let made = match clone::make(&clone_request, &ours, &theirs)? {
         Side::Child { in_cgroup } => {
-            let map_ids = plan.namespaces.ids.is_some() && !clone_request.goes_through();
+            let hooks = !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty();
             child::run_init(Init {
                 channel: theirs,
                 sources,
-                map_ids,
-                join_cgroup: join_cgroup(in_cgroup),
-                new_cgroup: new_cgroup(in_cgroup),
+                map_ids: plan.namespaces.ids.is_some() && !clone_request.goes_through(),
+                join_cgroup: birth.waits(in_cgroup),
+                new_cgroup: birth.unshares(in_cgroup),
                 listener,
                 console_socket: request.console_socket.as_ref().and_then(|fd| fd.try_clone().ok()),
-                stop_when_mounted,
+                stop_when_mounted: hooks || !plan.net_devices.is_empty(),
                 state,
                 plan,
             })
@@ -130,24 +106,71 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     undo.init = Some(pidfd);
     let init = state::Init { pid, start_time: ProcessStat::read(pid)?.map_or(0, |stat| stat.start_time) };
     log::debug!("container {}: init is process {pid}, started at tick {}", plan.id, init.start_time);
-    write_record(plan, undo, &boot_id, &created, &place, Some(init))?;
-    let served = prepare(plan, &cgroup, pid, in_cgroup, join_cgroup(in_cgroup), &ours)
+    story.write(plan, undo, cgroup.place(), Some(init))?;
+    let console = prepare(plan, &cgroup, pid, in_cgroup, birth.waits(in_cgroup), &ours)
         .and_then(|()| serve(plan, pid, &ours, undo, hooks_began))
         .and_then(|console| limits::apply(plan, &cgroup, undo.init.as_ref()).map(|()| console))
         .map_err(|error| prefer_the_childs_word(error, &ours))
         .map_err(|error| match (error, &undo.init) {
             (Error::ChildDied(words), Some(init)) => limits::how_it_died(words, init, &cgroup),
             (error, _) => error,
-        });
-    let console = served?;
+        })?;
     finish(plan, pid, undo)?;
-    if let Some((path, mounts)) = &mut undo.host_mounts {
-        *mounts = host_mounts::made(path, *mounts)?;
-    }
     if !undo.resctrl.is_empty() || undo.host_mounts.is_some() {
-        write_record(plan, undo, &boot_id, &created, &place, Some(init))?;
+        story.write(plan, undo, cgroup.place(), Some(init))?;
     }
     Ok((pid, ours, console))
+}
+
+/// What later commands find there beside the record: config.json as it is now, and the start socket.
+fn fill_directory(plan: &Plan, request: &Request<'_>, undo: &Undo<'_>) -> Result<Option<OwnedFd>> {
+    let dir = undo.dir.as_ref().ok_or_else(|| Error::NoContainer(plan.id.clone()))?;
+    dir.write_config(request.config.as_bytes())?;
+    if notify::requested().is_some() {
+        notify::make_directory(dir)?;
+    }
+    match request.run {
+        true => Ok(None),
+        false => sockets::listen_in(dir.fd(), SocketName::CREATING).map(Some),
+    }
+}
+
+/// How the init gets into its cgroups.
+struct Birth {
+    /// CLONE_NEWCGROUP if that has to wait: where clone3 cannot put the child into all its cgroups, its cgroup namespace
+    /// would have the wrong root.
+    later: i32,
+    /// It gets a cgroup namespace.
+    namespace: bool,
+    /// It must not go on before it is in its cgroups, or before it is recorded.
+    must_wait: bool,
+}
+
+impl Birth {
+    fn new(plan: &Plan, cgroup: &cgroup::Cgroup) -> Birth {
+        let place = cgroup.place();
+        let all_by_clone =
+            cgroup.unified_fd().is_some() && place.paths().all(|(controllers, _)| controllers.is_empty());
+        let later = if all_by_clone || place.is_disabled() { 0 } else { libc::CLONE_NEWCGROUP };
+        // cgroup v1 refuses a process that is scheduled in real time already.
+        let scheduled = plan.process.as_ref().is_some_and(|process| process.schedule.is_some());
+        Birth {
+            later,
+            namespace: !place.is_disabled() && plan.namespaces.has_new(libc::CLONE_NEWCGROUP),
+            // What is mounted on the host must be known to have an owner first.
+            must_wait: (scheduled && later != 0) || plan.root.mounts_on_host,
+        }
+    }
+
+    /// Whether the child makes its cgroup namespace itself.
+    fn unshares(&self, in_cgroup: bool) -> bool {
+        self.namespace && (self.later != 0 || !in_cgroup)
+    }
+
+    /// Whether it waits to be told that it has joined.
+    fn waits(&self, in_cgroup: bool) -> bool {
+        self.unshares(in_cgroup) || self.must_wait
+    }
 }
 
 /// The descriptors that the container's init needs.
@@ -269,6 +292,9 @@ fn finish(plan: &Plan, pid: i32, undo: &mut Undo<'_>) -> Result<()> {
         undo.resctrl = intel_rdt::apply(rdt, pid)?;
     }
     sys::reset_affinity(pid);
+    if let Some((path, mounts)) = &mut undo.host_mounts {
+        *mounts = host_mounts::made(path, *mounts)?;
+    }
     Ok(())
 }
 
@@ -290,36 +316,38 @@ fn document(plan: &Plan) -> HookDocument<'_> {
     }
 }
 
-fn write_record(
-    plan: &Plan,
-    undo: &Undo<'_>,
-    boot_id: &str,
-    created: &str,
-    place: &cgroup::Place,
-    init: Option<state::Init>,
-) -> Result<()> {
-    let dir: &StateDir = undo.dir.as_ref().ok_or_else(|| Error::NoContainer(plan.id.clone()))?;
-    let text = |text: &str| Str(Cow::Owned(text.to_owned()));
-    let annotations = plan.annotations.iter().map(|(key, value)| (text(key), text(value))).collect();
-    dir.write(&Record {
-        version: Record::VERSION,
-        oci_version: text(&plan.oci_version),
-        id: text(&plan.id),
-        bundle: text(&plan.bundle.to_string()),
-        rootfs: text(&plan.root.path.to_string()),
-        created: text(created),
-        boot_id: text(boot_id),
-        owner: rustix::process::geteuid().as_raw(),
-        cgroup: place.clone(),
-        init,
-        namespaces: plan.namespaces.own(),
-        no_new_keyring: plan.no_new_keyring,
-        poststart: !plan.hooks.poststart.is_empty(),
-        poststop: !plan.hooks.poststop.is_empty(),
-        resctrl: undo.resctrl.clone(),
-        host_mounts: undo.host_mounts.as_ref().map(|(_, mounts)| *mounts),
-        annotations: Map(annotations),
-    })
+/// What of the record stays the same while the container is made.
+struct Story {
+    boot_id: String,
+    /// RFC 3339.
+    created: String,
+}
+
+impl Story {
+    fn write(&self, plan: &Plan, undo: &Undo<'_>, place: &cgroup::Place, init: Option<state::Init>) -> Result<()> {
+        let dir: &StateDir = undo.dir.as_ref().ok_or_else(|| Error::NoContainer(plan.id.clone()))?;
+        let text = |text: &str| Str(Cow::Owned(text.to_owned()));
+        let annotations = plan.annotations.iter().map(|(key, value)| (text(key), text(value))).collect();
+        dir.write(&Record {
+            version: Record::VERSION,
+            oci_version: text(&plan.oci_version),
+            id: text(&plan.id),
+            bundle: text(&plan.bundle.to_string()),
+            rootfs: text(&plan.root.path.to_string()),
+            created: text(&self.created),
+            boot_id: text(&self.boot_id),
+            owner: rustix::process::geteuid().as_raw(),
+            cgroup: place.clone(),
+            init,
+            namespaces: plan.namespaces.own(),
+            no_new_keyring: plan.no_new_keyring,
+            poststart: !plan.hooks.poststart.is_empty(),
+            poststop: !plan.hooks.poststop.is_empty(),
+            resctrl: undo.resctrl.clone(),
+            host_mounts: undo.host_mounts.as_ref().map(|(_, mounts)| *mounts),
+            annotations: Map(annotations),
+        })
+    }
 }
 
 /// Tells the init of `proa run` to become its program, and waits until it has.
