@@ -35,8 +35,7 @@ crate::cases! {
     "" => plan_shows_limits,
 }
 
-fn set(t: &Test<'_>, bundle: &mut conformance::bundle::Bundle, name: &str, value: Value) {
-    assert!(t.dir.exists());
+fn set(bundle: &mut conformance::bundle::Bundle, name: &str, value: Value) {
     bundle.config["linux"]["resources"][name] = value;
 }
 
@@ -44,7 +43,7 @@ fn over_the_memory_limit_is_killed(t: &Test<'_>) -> Done {
     needs(t, "memory")?;
     // dd has a buffer of so much.
     let mut bundle = t.sh_bundle("dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null; echo $?; exec sleep 1000");
-    set(t, &mut bundle, "memory", json!({"limit": 50 << 20, "swap": 50 << 20}));
+    set(&mut bundle, "memory", json!({"limit": 50 << 20, "swap": 50 << 20}));
     let c = t.start(&bundle);
     c.prints("137");
     let files = look::controller(c.pid, "memory").expect("no memory");
@@ -56,7 +55,7 @@ fn over_the_memory_limit_is_killed(t: &Test<'_>) -> Done {
 fn a_fork_too_many_fails(t: &Test<'_>) -> Done {
     needs(t, "pids")?;
     let mut bundle = t.sh_bundle("for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done; echo never; wait");
-    set(t, &mut bundle, "pids", json!({"limit": 4}));
+    set(&mut bundle, "pids", json!({"limit": 4}));
     let c = t.create(&bundle);
     c.start();
     look::eventually("the shell to give up", || {
@@ -70,7 +69,7 @@ fn exec_counts_too(t: &Test<'_>) -> Done {
     needs(t, "pids")?;
     let (c, files) = with(t, "pids", json!({"limit": 3}), "pids");
     c.start();
-    // The shell and the two that make up the pipe are one too many.
+    // The container's own, the shell and two of its three children are one too many.
     let output = c.exec(&["/bin/sh", "-c", "/bin/true & /bin/sleep 5 & /bin/sleep 5 & wait"]).output();
     assert!(!output.status.success() || output.stderr().contains("fork"), "{}", output.stderr());
     assert!(files.count("pids.events", "max ") > 0);
@@ -80,7 +79,7 @@ fn exec_counts_too(t: &Test<'_>) -> Done {
 fn processor_time_is_held(t: &Test<'_>) -> Done {
     needs(t, "cpu")?;
     let mut bundle = t.sh_bundle("while :; do :; done");
-    set(t, &mut bundle, "cpu", json!({"quota": 20_000, "period": 100_000}));
+    set(&mut bundle, "cpu", json!({"quota": 20_000, "period": 100_000}));
     let c = t.create(&bundle);
     let files = look::controller(c.pid, "cpu").expect("no cpu");
     c.start();
@@ -114,12 +113,7 @@ fn a_read_is_throttled(t: &Test<'_>) -> Done {
     let mut bundle = t.sh_bundle("dd if=/data of=/dev/null bs=256k count=12 iflag=direct 2>&1; echo done");
     fs::write(bundle.inside("/data"), vec![7u8; 3 << 20]).expect("cannot write a file");
     nix::unistd::sync();
-    set(
-        t,
-        &mut bundle,
-        "blockIO",
-        json!({"throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": 1 << 20}]}),
-    );
+    set(&mut bundle, "blockIO", json!({"throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": 1 << 20}]}));
     let c = t.create(&bundle);
     let start = Instant::now();
     c.start();
@@ -138,7 +132,7 @@ fn few_processes_do_not_hinder_creation(t: &Test<'_>) -> Done {
     t.peer_differs(Kind::Runc, "limits createContainer hooks")?;
     t.peer_differs(Kind::Crun, "limits createContainer hooks")?;
     let (mut bundle, log) = with_hooks(t, &EARLY, "sleep 0; sleep 0 | cat; echo $KIND >>$LOG/ran");
-    set(t, &mut bundle, "pids", json!({"limit": 1}));
+    set(&mut bundle, "pids", json!({"limit": 1}));
     let c = t.create(&bundle);
     let files = look::controller(c.pid, "pids").expect("no pids");
     assert_eq!(files.read("pids.max"), "1");
@@ -154,7 +148,7 @@ fn little_memory_does_not_hinder_creation(t: &Test<'_>) -> Done {
     t.peer_differs(Kind::Crun, "limits createContainer hooks")?;
     let hook = "dd if=/dev/zero of=/dev/null bs=30M count=1 2>/dev/null && echo $KIND >>$LOG/ran";
     let (mut bundle, log) = with_hooks(t, &EARLY, hook);
-    set(t, &mut bundle, "memory", json!({"limit": 4 << 20, "swap": 4 << 20}));
+    set(&mut bundle, "memory", json!({"limit": 4 << 20, "swap": 4 << 20}));
     let c = t.create(&bundle);
     assert_eq!(log.read("ran").lines().collect::<Vec<_>>(), EARLY);
     c.start();
@@ -188,7 +182,7 @@ fn less_memory_than_init_needs(t: &Test<'_>) -> Done {
     t.peer_differs(Kind::Runc, "may get by with less, when it is used to being killed")?;
     t.peer_differs(Kind::Crun, "may get by with less")?;
     let mut bundle = t.bundle();
-    set(t, &mut bundle, "memory", json!({"limit": 4096, "swap": 4096}));
+    set(&mut bundle, "memory", json!({"limit": 4096, "swap": 4096}));
     if unified {
         let output = t.refuses(&bundle);
         t.proa_says(&output, "container init was OOM-killed (memory limit too low?)");
@@ -212,7 +206,7 @@ fn usage_is_checked_when_asked(t: &Test<'_>) -> Done {
     t.needs(unified, "memory in version 2")?;
     t.peer_differs(Kind::Crun, "checks an update alone")?;
     let mut bundle = t.bundle();
-    set(t, &mut bundle, "memory", json!({"limit": 4096, "checkBeforeUpdate": true}));
+    set(&mut bundle, "memory", json!({"limit": 4096, "checkBeforeUpdate": true}));
     let output = t.refuses(&bundle);
     t.proa_says(&output, "linux.resources.memory.limit: rejecting memory limit 4096 <= usage ");
     Ok(())
@@ -242,7 +236,7 @@ fn values_out_of_range_are_refused(t: &Test<'_>) -> Done {
         ("unified", json!({"cgroup.procs": "1"}), "unified[\"cgroup.procs\"]"),
     ] {
         let mut bundle = t.bundle();
-        set(t, &mut bundle, name, value);
+        set(&mut bundle, name, value);
         let output = t.refuses(&bundle).exits(1);
         t.proa_says(&output, &format!("linux.resources.{says}"));
     }
@@ -259,7 +253,7 @@ fn values_out_of_range_are_refused(t: &Test<'_>) -> Done {
     ] {
         if look::own_controller(controller).is_some() {
             let mut bundle = t.bundle();
-            set(t, &mut bundle, name, value);
+            set(&mut bundle, name, value);
             let output = t.refuses(&bundle).exits(1);
             t.proa_says(&output, &format!("linux.resources.{says}"));
         }
@@ -281,17 +275,18 @@ fn controllers_that_are_not_there(t: &Test<'_>) -> Done {
     ] {
         if look::own_controller(controller).is_none() {
             let mut bundle = t.bundle();
-            set(t, &mut bundle, name, value);
+            set(&mut bundle, name, value);
             let output = t.refuses(&bundle).exits(1);
             t.proa_says(&output, &format!("linux.resources.{says}: the controller "));
             tried += 1;
         }
     }
     let mut bundle = t.bundle();
-    set(t, &mut bundle, "unified", json!({"nosuch.max": "1"}));
+    set(&mut bundle, "unified", json!({"nosuch.max": "1"}));
     let output = t.refuses(&bundle).exits(1);
     t.proa_says(&output, "linux.resources.unified[\"nosuch.max\"]: ");
-    t.needs(tried > 0 || look::own_controller("rdma").is_some(), "a controller that is missing")
+    // A machine that has them all has shown the last one only.
+    t.needs(tried > 0, "a controller that is missing")
 }
 
 /// A cgroup with processes of its own cannot hand out controllers: a limit below it is an error that says so.
@@ -306,7 +301,7 @@ fn a_cgroup_that_hands_out_nothing(t: &Test<'_>) -> Done {
     fs::write(above.join("cgroup.procs"), sleeper.id().to_string()).expect("cannot move a process");
     let mut bundle = t.bundle();
     bundle.linux("cgroupsPath", json!(format!("/{name}/c")));
-    set(t, &mut bundle, "memory", json!({"limit": 100_000_000}));
+    set(&mut bundle, "memory", json!({"limit": 100_000_000}));
     let output = t.create_call(&bundle, &t.id()).output();
     sleeper.kill().expect("cannot kill");
     sleeper.wait().expect("cannot wait");
@@ -321,7 +316,7 @@ fn a_cgroup_that_hands_out_nothing(t: &Test<'_>) -> Done {
 fn without_cgroups_there_are_no_limits(t: &Test<'_>) -> Done {
     t.proa_only("that it says so")?;
     let mut bundle = t.sleeping_bundle();
-    set(t, &mut bundle, "memory", json!({"limit": 100_000_000}));
+    set(&mut bundle, "memory", json!({"limit": 100_000_000}));
     let id = t.id();
     let output = t.create_call(&bundle, &id).global("--cgroup-manager=disabled").output().ok();
     let c = t.container(id, output);
@@ -333,7 +328,7 @@ fn without_cgroups_there_are_no_limits(t: &Test<'_>) -> Done {
 fn plan_shows_limits(t: &Test<'_>) -> Done {
     t.proa_only("has a plan")?;
     let mut bundle = t.bundle();
-    set(t, &mut bundle, "memory", json!({"limit": 1000, "swap": -1}));
+    set(&mut bundle, "memory", json!({"limit": 1000, "swap": -1}));
     bundle.write();
     let plan = t.call(&["plan"]).options(&["--bundle".as_ref(), bundle.path.as_os_str()]).output().ok().json();
     assert_eq!(plan["resources"], json!({"memory": {"limit": 1000, "swap": -1}}));

@@ -178,12 +178,13 @@ fn end(child: &mut Child) {
 
 fn reused_pid_is_not_the_container(t: &Test<'_>) -> Done {
     let (running, created) = (t.sleeper(), t.create(&t.sleeping_bundle()));
+    // Start times are counted in ticks of 10 ms: within one a process cannot be told from the one before it.
+    std::thread::sleep(Duration::from_millis(25));
     for c in [&running, &created] {
         c.murder();
         let innocent = process_with_pid(c.pid);
         t.needs(innocent.is_some(), "pids that can be asked for (ns_last_pid)")?;
         let mut innocent = innocent.expect("just looked");
-        // Not so much as the same tick of the clock when it began.
         c.assert_status("stopped");
         c.call("kill").arg("KILL").output().fails();
         c.call("start").output().fails();
