@@ -40,6 +40,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub use devices::{DeviceKind, DeviceRule, default_device_rules};
 pub use error::Error;
 pub use host::{Hierarchy, Host, Mode};
+pub use mountinfo::unescape;
 pub use place::Place;
 pub use resources::{
     BlockIo, Cpu, DeviceWeight, HugepageLimit, Limit, Memory, Network, Rdma, Resources, Throttle, ThrottleKind,

@@ -62,14 +62,14 @@ fn parse_line(line: &str) -> Option<CgroupMount> {
         "cgroup2" => Vec::new(),
         _ => return None,
     };
-    let mut fields = mount.split(' ').skip(3);
-    Some(CgroupMount { root: unescape(fields.next()?)?, point: unescape(fields.next()?)?, options })
+    let mut paths = mount.split(' ').skip(3).map(|field| String::from_utf8(unescape(field.as_bytes())));
+    Some(CgroupMount { root: paths.next()?.ok()?, point: paths.next()?.ok()?, options })
 }
 
-/// Undoes the kernel's `\040` for white space and backslash.
-fn unescape(field: &str) -> Option<String> {
+/// Undoes the kernel's `\040` for white space and backslash in the files of /proc that list mounts.
+pub fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field.as_bytes();
+    let mut rest = field;
     while let Some((first, tail)) = rest.split_first() {
         match (first, tail) {
             (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
@@ -82,7 +82,7 @@ fn unescape(field: &str) -> Option<String> {
             }
         }
     }
-    String::from_utf8(bytes).ok()
+    bytes
 }
 
 #[cfg(test)]

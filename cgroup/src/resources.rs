@@ -238,6 +238,18 @@ pub struct Rdma {
     pub hca_objects: Option<u32>,
 }
 
+impl Memory {
+    /// Fields that cgroup v2 does not have, and whether each asks for something.
+    pub(crate) fn v1_only(&self) -> [(&'static str, bool); 4] {
+        [
+            ("memory.kernelTCP", self.kernel_tcp.is_some()),
+            ("memory.swappiness", self.swappiness.is_some()),
+            ("memory.disableOOMKiller", self.disable_oom_killer == Some(true)),
+            ("memory.useHierarchy", self.use_hierarchy == Some(false)),
+        ]
+    }
+}
+
 fn is_unset<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -267,16 +279,13 @@ impl Resources {
         let v1_only = [
             ("cpu", "cpu.realtimeRuntime", cpu.realtime_runtime.is_some()),
             ("cpu", "cpu.realtimePeriod", cpu.realtime_period.is_some()),
-            ("memory", "memory.kernelTCP", memory.kernel_tcp.is_some()),
-            ("memory", "memory.swappiness", memory.swappiness.is_some()),
-            ("memory", "memory.disableOOMKiller", memory.disable_oom_killer == Some(true)),
-            ("memory", "memory.useHierarchy", memory.use_hierarchy == Some(false)),
             ("blkio", "blockIO.leafWeight", self.io.leaf_weight.is_some()),
             ("blkio", "blockIO.weightDevice", leaf),
             ("net_cls", "network.classID", self.network.class_id.is_some()),
             ("net_prio", "network.priorities", !self.network.priorities.is_empty()),
         ];
-        for (controller, name, set) in v1_only {
+        let memory = memory.v1_only().into_iter().map(|(name, set)| ("memory", name, set));
+        for (controller, name, set) in memory.chain(v1_only) {
             if set && !host.has_v1(controller) {
                 return Err(Error::no_v1(controller).limit(name));
             }

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
@@ -341,6 +342,23 @@ impl Test<'_> {
         let me = std::env::current_exe().expect("no own path");
         let dir = me.ancestors().find(|dir| dir.join(name).is_file());
         dir.map(|dir| dir.join(name)).unwrap_or_else(|| panic!("{name} is not built: cargo build -p conformance"))
+    }
+
+    /// Puts the static program made of `conformance/probe/NAME.c` into the bundle as `/bin/NAME`. It is made once for
+    /// all tests of a run.
+    ///
+    /// # Errors
+    /// The machine has no C compiler, or no static C library.
+    pub fn probe(&self, bundle: &Bundle, name: &str) -> Done {
+        let program = self.base().join(name);
+        if !program.exists() {
+            let source = format!("{}/probe/{name}.c", env!("CARGO_MANIFEST_DIR"));
+            let arguments = ["-O2", "-static", "-pthread", "-o"];
+            let made = Command::new("cc").args(arguments).arg(&program).arg(source).status();
+            self.needs(made.is_ok_and(|status| status.success()), "a C compiler and a static C library")?;
+        }
+        fs::hard_link(&program, bundle.inside(&format!("/bin/{name}"))).expect("cannot link a probe");
+        Ok(())
     }
 
     /// The run's directory, with the run's copy of busybox.

@@ -22,7 +22,7 @@ use api::{Api, Tree};
 pub use console::{Console, terminal};
 pub use error::{Failure, Item, Result};
 pub use mounts::may_cover;
-use plan::{Attr, Enter, Plan, Propagation, PropagationKind};
+use plan::{Attr, Enter, MountsAre, Plan, Propagation, PropagationKind};
 use resolve::Dir;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -49,7 +49,7 @@ impl<'p> Root<'p> {
         if plan.enter != Enter::Chroot && !shared {
             Item::Root.at("make the mount namespace a slave of the host's", api.propagate_root(first))?;
         }
-        if plan.enter == Enter::Chroot && !plan.own_mounts && !plan.mounts_on_host {
+        if plan.mounts_are == MountsAre::None {
             // The mount namespace is the host's: nothing is mounted in it.
             let fd = Item::Root.at("open", resolve::open_host(&plan.path))?;
             return Ok(Root { plan, api, dir: Dir::new(fd), dev: None, read_only_later: Vec::new(), procfs: None });
@@ -57,7 +57,7 @@ impl<'p> Root<'p> {
         let tree = match sources.root.take() {
             Some(fd) => Tree::Detached(fd),
             // On the host nothing is mounted below it, or it would be refused.
-            None => Item::Root.at("open", api.clone_path(&plan.path, !plan.mounts_on_host))?,
+            None => Item::Root.at("open", api.clone_path(&plan.path, plan.mounts_are != MountsAre::TheHosts))?,
         };
         if shared {
             enter::make_parent_private(&plan.path)?;
@@ -65,7 +65,7 @@ impl<'p> Root<'p> {
         let target = Item::Root.at("open", resolve::open_host(&plan.path))?;
         let again = || resolve::open_host(&plan.path);
         let fd = Item::Root.at("bind to itself", api.attach(tree, target.as_fd(), again))?;
-        if plan.mounts_on_host {
+        if plan.mounts_are == MountsAre::TheHosts {
             // Nothing below it is to be seen in other mount namespaces.
             let private = Propagation { kind: PropagationKind::Private, recursive: true };
             Item::Root.at("make private", api.propagate_mount(fd.as_fd(), private))?;

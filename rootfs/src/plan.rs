@@ -55,10 +55,8 @@ pub struct Plan {
     pub propagation: Propagation,
     /// How the process gets into its root.
     pub enter: Enter,
-    /// The mount namespace is the container's, new or joined.
-    pub own_mounts: bool,
-    /// It is not, and there is something to mount all the same: on the host, for whoever has the root to take away.
-    pub mounts_on_host: bool,
+    /// Whose the mounts are.
+    pub mounts_are: MountsAre,
     /// A user namespace is in force: device nodes are bound from the host instead of made.
     pub userns: bool,
     /// Keep a descriptor of the proc file system that is mounted, to write to it later.
@@ -73,6 +71,18 @@ pub struct Plan {
     pub masked_paths: Vec<CText>,
     /// Paths in the container that are made read-only.
     pub readonly_paths: Vec<CText>,
+}
+
+/// Where the root and what is in it are mounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum MountsAre {
+    /// In a mount namespace of the container's, new or joined.
+    Own,
+    /// In the host's, for whoever has the root to take away.
+    TheHosts,
+    /// There are none, and no mount namespace.
+    None,
 }
 
 /// How the container's root becomes the process's root.

@@ -1,5 +1,6 @@
 //! The files of one controller in a container's cgroup: written and read by name, with errors that name the limit.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 
 use rustix::fd::{AsFd, BorrowedFd};
@@ -45,7 +46,7 @@ impl<'c> Controller<'c> {
     /// Where the host has the controller with that v1 name: in v1, else in v2. `limit` is what asks for it.
     pub(crate) fn of(cgroup: &'c Cgroup, name: &str, limit: &str) -> Result<Controller<'c>, Error> {
         if let Some(directory) = cgroup.place.v1.iter().find(|directory| directory.has(name)) {
-            return Ok(Controller::new(Version::V1, V1(directory)));
+            return Ok(Controller::new(Version::V1, V1(Cow::Borrowed(directory))));
         }
         match name {
             "net_cls" | "net_prio" => Err(Error::no_v1(name).limit(limit)),
@@ -115,7 +116,7 @@ impl<'c> Controller<'c> {
 }
 
 /// A directory of cgroup v1.
-struct V1<'c>(&'c Directory);
+struct V1<'c>(Cow<'c, Directory>);
 
 impl Files for V1<'_> {
     fn write(&self, name: &str, values: &[&str]) -> Result<(), Errno> {
@@ -138,33 +139,12 @@ impl Files for V1<'_> {
         let mut above = Vec::new();
         let mut level = parent(&self.0.path);
         for _ in 0..self.0.made {
-            let directory = Directory { path: level.to_owned(), made: 0, ..self.0.clone() };
-            above.push(Box::new(Above(directory)) as Box<dyn Files + '_>);
+            let directory = Directory { path: level.to_owned(), made: 0, ..(*self.0).clone() };
+            above.push(Box::new(V1(Cow::Owned(directory))) as Box<dyn Files + '_>);
             level = parent(level);
         }
         above.reverse();
         above
-    }
-}
-
-/// The same, owned.
-struct Above(Directory);
-
-impl Files for Above {
-    fn write(&self, name: &str, values: &[&str]) -> Result<(), Errno> {
-        V1(&self.0).write(name, values)
-    }
-
-    fn read(&self, name: &str) -> Result<String, Errno> {
-        V1(&self.0).read(name)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.file(name)
-    }
-
-    fn why_missing(&self, name: &str) -> Error {
-        V1(&self.0).why_missing(name)
     }
 }
 

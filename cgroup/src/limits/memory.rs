@@ -91,14 +91,8 @@ fn set_limit_v1(files: &Controller<'_>, limit: Limit) -> Result<(), Error> {
 }
 
 fn apply_v2(files: &Controller<'_>, memory: &Memory) -> Result<(), Error> {
-    let v1_only = [
-        ("memory.kernelTCP", memory.kernel_tcp.is_some()),
-        ("memory.swappiness", memory.swappiness.is_some()),
-        ("memory.disableOOMKiller", memory.disable_oom_killer == Some(true)),
-        ("memory.useHierarchy", memory.use_hierarchy == Some(false)),
-    ];
-    if let Some((name, _)) = v1_only.iter().find(|(_, set)| *set) {
-        return Err(Error::no_v1("memory").limit(*name));
+    if let Some((name, _)) = memory.v1_only().into_iter().find(|(_, set)| *set) {
+        return Err(Error::no_v1("memory").limit(name));
     }
     if memory.check_before_update {
         check_usage(files, memory)?;

@@ -3,7 +3,8 @@
 //!
 //! Not here: other runtimes, of which nothing is expected.
 
-use super::record::{Known, ProgramRecord, Record};
+use super::knowledge::Expected;
+use super::record::{ProgramRecord, Record};
 use super::verdict::Verdict;
 
 /// The runtime that the expectations are about.
@@ -22,11 +23,13 @@ fn differences(setting: &str, program: &ProgramRecord) -> Vec<String> {
     let passes = program.verdict == Verdict::Passed;
     let mut found = Vec::new();
     match (&program.known, passes) {
-        (Some(Known::Pass), true) | (Some(Known::Never(_)), false) | (Some(Known::Luck(_) | Known::Lacks(_)), _) => {}
-        (Some(Known::Pass), false) => {
+        (Some(Expected::Pass), true)
+        | (Some(Expected::Never(_)), false)
+        | (Some(Expected::Luck(_) | Expected::Lacks(_)), _) => {}
+        (Some(Expected::Pass), false) => {
             found.push(format!("{name} in {setting}: is expected to pass, but: {} ({why})", program.verdict.word()));
         }
-        (Some(Known::Never(reason)), true) => found.push(format!(
+        (Some(Expected::Never(reason)), true) => found.push(format!(
             "{name} in {setting}: passes, although it is listed as one that cannot: move {setting} to its line `pass` \
              ({reason})"
         )),
@@ -45,7 +48,7 @@ mod tests {
     use super::*;
     use crate::suite::record::RuntimeRecord;
 
-    fn record(runtime: &str, verdict: Verdict, known: Option<Known>, leaks: &[&str]) -> Record {
+    fn record(runtime: &str, verdict: Verdict, known: Option<Expected>, leaks: &[&str]) -> Record {
         let program = ProgramRecord {
             name: "kill".into(),
             verdict,
@@ -77,25 +80,25 @@ mod tests {
         }
     }
 
-    fn never() -> Option<Known> {
-        Some(Known::Never("a defect".into()))
+    fn never() -> Option<Expected> {
+        Some(Expected::Never("a defect".into()))
     }
 
     #[test]
     fn as_expected() {
-        assert!(check(&record("proa", Verdict::Passed, Some(Known::Pass), &[])).is_empty());
+        assert!(check(&record("proa", Verdict::Passed, Some(Expected::Pass), &[])).is_empty());
         assert!(check(&record("proa", Verdict::Failed, never(), &[])).is_empty());
         assert!(check(&record("proa", Verdict::NoVerdict, never(), &[])).is_empty());
         for verdict in [Verdict::Passed, Verdict::Failed] {
-            assert!(check(&record("proa", verdict, Some(Known::Luck("fast".into())), &[])).is_empty());
-            assert!(check(&record("proa", verdict, Some(Known::Lacks("hugetlb".into())), &[])).is_empty());
+            assert!(check(&record("proa", verdict, Some(Expected::Luck("fast".into())), &[])).is_empty());
+            assert!(check(&record("proa", verdict, Some(Expected::Lacks("hugetlb".into())), &[])).is_empty());
         }
     }
 
     #[test]
     fn what_passed_and_no_longer_does() {
         for verdict in [Verdict::Failed, Verdict::Skipped, Verdict::NoVerdict] {
-            let found = check(&record("proa", verdict, Some(Known::Pass), &[]));
+            let found = check(&record("proa", verdict, Some(Expected::Pass), &[]));
             assert!(found[0].contains("is expected to pass") && found[0].contains("exit status 1"), "{found:?}");
         }
     }
@@ -114,12 +117,12 @@ mod tests {
 
     #[test]
     fn a_leak_is_never_expected() {
-        let found = check(&record("proa", Verdict::Passed, Some(Known::Pass), &["process 7 (sleep)"]));
+        let found = check(&record("proa", Verdict::Passed, Some(Expected::Pass), &["process 7 (sleep)"]));
         assert_eq!(found, ["kill in host: left behind: process 7 (sleep)"]);
     }
 
     #[test]
     fn nothing_is_expected_of_another_runtime() {
-        assert!(check(&record("runc", Verdict::Failed, Some(Known::Pass), &["process 7"])).is_empty());
+        assert!(check(&record("runc", Verdict::Failed, Some(Expected::Pass), &["process 7"])).is_empty());
     }
 }

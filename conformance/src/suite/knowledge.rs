@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::Error;
 
 /// The file as it was when this driver was built.
@@ -48,7 +50,8 @@ pub enum Silence {
 }
 
 /// What is expected of a correct runtime.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "expected", content = "reason", rename_all = "kebab-case")]
 pub enum Expected {
     /// It passes.
     Pass,

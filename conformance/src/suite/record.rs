@@ -71,23 +71,9 @@ pub struct ProgramRecord {
     /// The end of its standard error.
     pub stderr: String,
     /// What is known: why no runtime passes it here, or who is faster.
-    pub known: Option<Known>,
+    pub known: Option<Expected>,
     /// What the specification says where the program says something else.
     pub spec: Option<String>,
-}
-
-/// What is known about a program in a setting.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "expected", content = "reason", rename_all = "kebab-case")]
-pub enum Known {
-    /// A correct runtime passes it.
-    Pass,
-    /// No correct runtime does, for this reason.
-    Never(String),
-    /// It depends on who is faster.
-    Luck(String),
-    /// It passes where the machine has what it lacks here.
-    Lacks(String),
 }
 
 impl Record {
@@ -150,12 +136,7 @@ impl ProgramRecord {
     /// Adds what is known about the program in `setting`, and takes away what it
     /// leaves behind on any runtime.
     pub fn explain(&mut self, program: &Program, setting: Setting) {
-        self.known = program.expected(setting).map(|expected| match expected {
-            Expected::Pass => Known::Pass,
-            Expected::Never(reason) => Known::Never(reason.clone()),
-            Expected::Luck(reason) => Known::Luck(reason.clone()),
-            Expected::Lacks(reason) => Known::Lacks(reason.clone()),
-        });
+        self.known = program.expected(setting).cloned();
         self.spec.clone_from(&program.spec);
         self.leaks.retain(|leak| !program.leaves.iter().any(|(word, _)| leak.contains(word.as_str())));
     }

@@ -19,8 +19,11 @@ mod errors;
 mod exec;
 mod fallbacks;
 mod fds;
+mod features;
 mod hook_failures;
 mod hooks;
+mod host_mounts;
+mod hostile;
 mod ids;
 mod labels;
 mod lifecycle;
@@ -46,8 +49,10 @@ mod resources_io;
 mod root;
 mod scheduling;
 mod seccomp;
+mod seccomp_listener;
 mod state_faults;
 mod terminal;
+mod time_namespaces;
 mod unsupported;
 
 use std::cell::RefCell;
@@ -85,6 +90,7 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("oracle", oracle::CASES),
     ("lifecycle", lifecycle::CASES),
     ("cli", cli::CASES),
+    ("features", features::CASES),
     ("commands", commands::CASES),
     ("errors", errors::CASES),
     ("exec", exec::CASES),
@@ -98,6 +104,8 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("devices", devices::CASES),
     ("paths", paths::CASES),
     ("namespaces", namespaces::CASES),
+    ("time_namespaces", time_namespaces::CASES),
+    ("host_mounts", host_mounts::CASES),
     ("ids", ids::CASES),
     ("hooks", hooks::CASES),
     ("hook_failures", hook_failures::CASES),
@@ -110,6 +118,7 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("scheduling", scheduling::CASES),
     ("net_devices", net_devices::CASES),
     ("seccomp", seccomp::CASES),
+    ("seccomp_listener", seccomp_listener::CASES),
     ("unsupported", unsupported::CASES),
     ("state_faults", state_faults::CASES),
     ("fallbacks", fallbacks::CASES),
@@ -120,6 +129,7 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("musts_values", musts_values::CASES),
     ("musts_random", musts_random::CASES),
     ("regressions", regressions::CASES),
+    ("hostile", hostile::CASES),
 ];
 
 thread_local! {

@@ -152,10 +152,10 @@ fn last_word_wins(t: &Test<'_>) -> Done {
 }
 
 /// A tmpfs with another below it, mounted at the suite's own directory.
-struct Tree(PathBuf);
+pub(crate) struct Tree(pub(crate) PathBuf);
 
 impl Tree {
-    fn new(t: &Test<'_>, flags: MsFlags) -> Self {
+    pub(crate) fn new(t: &Test<'_>, flags: MsFlags) -> Self {
         let dir = t.make_dir("tree");
         for dir in [dir.clone(), dir.join("below")] {
             fs::create_dir_all(&dir).expect("cannot make a directory");
@@ -174,7 +174,7 @@ impl Tree {
         tree
     }
 
-    fn fell(self) {
+    pub(crate) fn fell(self) {
         umount(&self.0.join("below")).expect("cannot unmount");
         umount(&self.0).expect("cannot unmount");
     }

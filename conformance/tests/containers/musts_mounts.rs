@@ -4,37 +4,17 @@
 //! Not here: each word by itself (mount_options.rs), words by chance
 //! (musts_random.rs).
 
-use std::fs;
-use std::path::PathBuf;
-
 use conformance::look;
 use conformance::runtime::Kind;
 use conformance::test::{Done, Test};
-use nix::mount::{MsFlags, mount, umount};
+use nix::mount::MsFlags;
+
+use crate::mount_options::Tree;
 
 crate::cases! {
     "C-16" => propagation_words_without_r_leave_what_is_below,
     "C-16" => flags_without_r_leave_what_is_below,
     "C-16" => words_of_binds_clear_what_the_source_has,
-}
-
-/// Two mounts, one below the other, in the suite's own namespace, where they are shared.
-struct Tree(PathBuf);
-
-impl Tree {
-    fn new(t: &Test<'_>, flags: MsFlags) -> Self {
-        let dir = t.make_dir("tree");
-        for dir in [dir.clone(), dir.join("below")] {
-            fs::create_dir_all(&dir).expect("cannot make a directory");
-            mount(Some("tree"), &dir, Some("tmpfs"), flags, None::<&str>).expect("cannot mount");
-        }
-        Self(dir)
-    }
-
-    fn fell(self) {
-        umount(&self.0.join("below")).expect("cannot unmount");
-        umount(&self.0).expect("cannot unmount");
-    }
 }
 
 fn propagation_words_without_r_leave_what_is_below(t: &Test<'_>) -> Done {

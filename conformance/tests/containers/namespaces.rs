@@ -1,7 +1,8 @@
-//! `linux.namespaces` and `linux.timeOffsets`: each kind new, shared with the
+//! `linux.namespaces`: each kind new, shared with the
 //! runtime, or joined by path, in any mix.
 //!
-//! Not here: the ids of user namespaces (ids.rs).
+//! Not here: the ids of user namespaces (ids.rs), clocks (time_namespaces.rs),
+//! containers without a mount namespace (host_mounts.rs).
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +12,6 @@ use conformance::holder::Holder;
 use conformance::look;
 use conformance::runtime::Kind;
 use conformance::test::{Done, Test};
-use nix::mount::{mount, umount};
 use serde_json::json;
 
 crate::cases! {
@@ -27,18 +27,9 @@ crate::cases! {
     "L-3" => path_must_be_absolute,
     "L-7" => kind_listed_twice,
     "C-70" => kind_that_is_unknown,
-    "L-6" => without_a_mount_namespace,
-    "" => no_mounts_beside_a_user_namespace_alone,
-    "" => no_mounts_of_the_hosts_without_a_mount_namespace,
-    "" => mounts_on_the_host_of_a_bundle_that_moved,
     "" => loopback_is_up_in_a_new_network,
     "" => two_containers_in_one_network,
     "" => joined_mount_namespace,
-    "L-10" => time_offsets,
-    "L-10" => time_namespace_without_offsets,
-    "L-10" => time_offsets_without_a_namespace,
-    "" => time_namespace_joined,
-    "" => time_namespace_with_all_others,
     "" => cgroup_namespace_begins_at_the_container,
     "" => exec_is_in_every_namespace,
     "" => ipc_is_not_shared_by_two_containers,
@@ -46,7 +37,7 @@ crate::cases! {
 }
 
 /// The kinds as config.json and as /proc/PID/ns name them.
-const KINDS: [(&str, &str); 8] = [
+pub(crate) const KINDS: [(&str, &str); 8] = [
     ("pid", "pid"),
     ("network", "net"),
     ("mount", "mnt"),
@@ -57,18 +48,18 @@ const KINDS: [(&str, &str); 8] = [
     ("user", "user"),
 ];
 
-fn own(kind: &str) -> u64 {
+pub(crate) fn own(kind: &str) -> u64 {
     look::namespace(std::process::id() as i32, kind)
 }
 
 /// A bundle without hostname and such, so that each namespace can be left out.
-fn plain(t: &Test<'_>) -> Bundle {
+pub(crate) fn plain(t: &Test<'_>) -> Bundle {
     let mut bundle = t.sleeping_bundle();
     bundle.remove("/hostname");
     bundle
 }
 
-fn add(bundle: &mut Bundle, kind: &str) {
+pub(crate) fn add(bundle: &mut Bundle, kind: &str) {
     if kind == "user" {
         bundle.user_namespace(100_000)
     } else {
@@ -257,98 +248,6 @@ fn kind_that_is_unknown(t: &Test<'_>) -> Done {
     Ok(())
 }
 
-/// As when any other kind is not listed, the container has that of the runtime: its mounts are there, and go with it.
-fn without_a_mount_namespace(t: &Test<'_>) -> Done {
-    let me = std::process::id() as i32;
-    let mut bundle = t.sleeping_bundle();
-    bundle.without_namespace("mount").mount("/m", "tmpfs", "tmpfs", &["size=1m"]);
-    bundle.config["linux"]["maskedPaths"] = json!(["/proc/interrupts"]);
-    bundle.config["root"]["readonly"] = json!(true);
-    let root = bundle.rootfs();
-    let below = || look::mounts(me).iter().filter(|mount| mount.mount_point.starts_with(&root)).count();
-    let c = t.start(&bundle);
-    assert_eq!(look::namespace(c.pid, "mnt"), look::namespace(me, "mnt"));
-    if !t.is(Kind::Runc) {
-        let text = c
-            .sh("touch /m/file && wc -c </proc/interrupts; touch /file 2>/dev/null || echo read-only; ls -d /dev/null");
-        assert_eq!(text, "0\nread-only\n/dev/null\n");
-        assert!(root.join("m/file").exists(), "not on the host");
-    }
-    assert!(below() > 5, "{} mounts", below());
-    if t.is_proa() {
-        // Whose mounts would go with the first one's.
-        let (output, before) = (t.create_call(&bundle, &t.id()).output().fails(), below());
-        t.proa_says(&output, "is mounted in it");
-        assert_eq!(below(), before);
-    }
-    c.murder();
-    c.delete();
-    if t.is_proa() {
-        assert_eq!(below(), 0, "mounts are left");
-    }
-    // Nor does what fails leave one.
-    bundle.args(&["/no/such/program"]);
-    t.refuses(&bundle);
-    if t.is_proa() {
-        assert_eq!(below(), 0, "mounts are left");
-    }
-    Ok(())
-}
-
-/// What is done to them, masks or the end of the container, would be done to the host.
-fn no_mounts_of_the_hosts_without_a_mount_namespace(t: &Test<'_>) -> Done {
-    t.proa_only("peers mount them")?;
-    let dir = t.make_dir("dir");
-    let mut bundle = t.bundle();
-    bundle.without_namespace("mount").bind(&dir, "/data", &["rbind"]);
-    let output = t.refuses(&bundle);
-    t.proa_says(&output, "mounts[6]: /data: a mount of what is the host's needs a mount namespace");
-    let mut bundle = t.bundle();
-    bundle.without_namespace("mount").mount("/data", "tmpfs", "tmpfs", &["rshared"]);
-    t.refuses(&bundle);
-    // Nor a root that has mounts in it, whose copies would stay in other mount namespaces.
-    let mut bundle = t.bundle();
-    bundle.without_namespace("mount");
-    let below = bundle.inside("/tmp");
-    let none = None::<&str>;
-    mount(Some("tmpfs"), &below, Some("tmpfs"), nix::mount::MsFlags::empty(), none).expect("cannot mount");
-    let output = t.create_call(&bundle, &t.id()).output().fails();
-    umount(&below).expect("cannot unmount");
-    t.proa_says(&output, "root.path");
-    Ok(())
-}
-
-fn mounts_on_the_host_of_a_bundle_that_moved(t: &Test<'_>) -> Done {
-    t.proa_only("peers leave them")?;
-    let me = std::process::id() as i32;
-    let before = look::mounts(me).len();
-    let mut bundle = t.sleeping_bundle();
-    bundle.without_namespace("mount");
-    let c = t.start(&bundle);
-    let moved = bundle.path.with_file_name("moved");
-    fs::rename(&bundle.path, &moved).expect("cannot rename");
-    // Something on top is not taken away, and not forgotten either.
-    let none = None::<&str>;
-    let root = moved.join("rootfs");
-    mount(Some("tmpfs"), &root, Some("tmpfs"), nix::mount::MsFlags::empty(), none).expect("cannot mount");
-    c.murder();
-    let output = c.call("delete").output().fails();
-    t.proa_says(&output, "somebody else's");
-    umount(&root).expect("cannot unmount");
-    c.delete();
-    assert_eq!(look::mounts(me).len(), before, "a mount is left");
-    Ok(())
-}
-
-fn no_mounts_beside_a_user_namespace_alone(t: &Test<'_>) -> Done {
-    t.peer_differs(Kind::Crun, "makes a mount namespace")?;
-    let mut bundle = t.bundle();
-    bundle.user_namespace(100_000).without_namespace("mount");
-    let output = t.refuses(&bundle);
-    t.proa_says(&output, "mounts: needs a mount namespace beside a user namespace");
-    Ok(())
-}
-
 fn loopback_is_up_in_a_new_network(t: &Test<'_>) -> Done {
     let mut bundle = t.bundle();
     let text = t.sh(&mut bundle, "ls /sys/class/net; ip -o addr show lo; ip -o link show lo");
@@ -385,77 +284,6 @@ fn joined_mount_namespace(t: &Test<'_>) -> Done {
         // To refuse is well too, as long as it says what.
         t.proa_says(&output, "linux.namespaces");
     }
-    Ok(())
-}
-
-fn time_offsets(t: &Test<'_>) -> Done {
-    let mut bundle = t.sleeping_bundle();
-    bundle.namespace("time", None);
-    bundle.linux(
-        "timeOffsets",
-        json!({"monotonic": {"secs": 1234, "nanosecs": 500}, "boottime": {"secs": -100, "nanosecs": 7}}),
-    );
-    let c = t.start(&bundle);
-    let words: Vec<String> = look::proc_text(c.pid, "timens_offsets").split_whitespace().map(str::to_owned).collect();
-    assert_eq!(words, ["monotonic", "1234", "500", "boottime", "-100", "7"]);
-    let uptime = |text: String| text.split('.').next().and_then(|word| word.parse::<i64>().ok()).expect("an uptime");
-    let (inside, outside) =
-        (uptime(c.sh("cat /proc/uptime")), uptime(fs::read_to_string("/proc/uptime").expect("no uptime")));
-    assert!((outside - inside - 100).abs() <= 2, "{inside} inside, {outside} outside");
-    Ok(())
-}
-
-fn time_namespace_without_offsets(t: &Test<'_>) -> Done {
-    let mut bundle = t.sleeping_bundle();
-    bundle.namespace("time", None);
-    let c = t.start(&bundle);
-    assert_ne!(look::namespace(c.pid, "time"), own("time"));
-    let words: Vec<String> = look::proc_text(c.pid, "timens_offsets").split_whitespace().map(str::to_owned).collect();
-    assert_eq!(words, ["monotonic", "0", "0", "boottime", "0", "0"]);
-    Ok(())
-}
-
-fn time_offsets_without_a_namespace(t: &Test<'_>) -> Done {
-    let mut bundle = t.bundle();
-    bundle.linux("timeOffsets", json!({"boottime": {"secs": 10}}));
-    t.peer_differs(Kind::Crun, "passes over them")?;
-    let output = t.refuses(&bundle);
-    t.proa_says(&output, "linux.timeOffsets");
-    bundle.namespace("time", None).linux("timeOffsets", json!({"realtime": {"secs": 10}}));
-    let output = t.refuses(&bundle);
-    t.proa_says(&output, "linux.timeOffsets");
-    Ok(())
-}
-
-fn time_namespace_joined(t: &Test<'_>) -> Done {
-    t.peer_differs(Kind::Crun, "fails to join a time namespace")?;
-    let holder = Holder::new(&["--time", "--boottime", "5000"]);
-    let mut bundle = t.sleeping_bundle();
-    bundle.namespace("time", Some(&holder.path("time")));
-    let c = t.start(&bundle);
-    assert_eq!(look::namespace(c.pid, "time"), look::namespace(holder.pid, "time"));
-    assert!(look::proc_text(c.pid, "timens_offsets").contains("5000"));
-    c.call("delete").options(&["--force"]).output().ok();
-    bundle.linux("timeOffsets", json!({"boottime": {"secs": 10}}));
-    t.create_call(&bundle, &t.id()).output().fails();
-    Ok(())
-}
-
-fn time_namespace_with_all_others(t: &Test<'_>) -> Done {
-    t.peer_differs(Kind::Crun, "fails to write offsets in a user namespace")?;
-    let mut bundle = t.sleeping_bundle();
-    for (kind, _) in KINDS {
-        add(&mut bundle, kind);
-    }
-    bundle.linux("timeOffsets", json!({"boottime": {"secs": 86400}, "monotonic": {"secs": 3600}}));
-    let c = t.start(&bundle);
-    for (kind, file) in KINDS {
-        assert_ne!(look::namespace(c.pid, file), own(file), "{kind}");
-    }
-    assert!(look::proc_text(c.pid, "timens_offsets").contains("86400"));
-    let exec = c.sh("readlink /proc/self/ns/time; readlink /proc/1/ns/time");
-    let lines: Vec<_> = exec.lines().collect();
-    assert_eq!(lines[0], lines[1], "exec is in the time namespace");
     Ok(())
 }
 

@@ -4,10 +4,8 @@
 use std::fs;
 
 use conformance::bundle::Bundle;
-use conformance::console::Receiver;
 use conformance::look;
 use conformance::runtime::Kind;
-use conformance::sys;
 use conformance::test::{Done, Test};
 use serde_json::{Value, json};
 
@@ -24,12 +22,9 @@ crate::cases! {
     "" => with_and_without_new_privileges,
     "" => in_a_user_namespace,
     "" => exec_is_filtered,
+    "" => hooks_do_not_need_more_calls,
     "L-78" => flags,
     "" => the_profile_may_forbid_all_that_is_left,
-    "L-81,L-82,L-85,L-86,L-87" => listener,
-    "L-81" => listener_of_exec,
-    "L-83" => listener_that_is_not_there,
-    "L-84" => listener_refused,
     "L-75,L-76,L-79,L-80" => bad_values,
 }
 
@@ -37,29 +32,27 @@ crate::cases! {
 const DOCKER: &str = include_str!("../../../runtime/src/seccomp/tests/docker.json");
 
 // Harmless calls of x86_64.
-const GETPRIORITY: &str = "n:140";
+
+pub(crate) const GETPRIORITY: &str = "n:140";
+
 const SCHED_GET_PRIORITY_MAX: &str = "n:146";
 
 /// A bundle with `probe/call.c` as /bin/call.
-fn bundle(t: &Test<'_>) -> Result<Bundle, conformance::test::Skip> {
+pub(crate) fn bundle(t: &Test<'_>) -> Result<Bundle, conformance::test::Skip> {
     t.needs(cfg!(target_arch = "x86_64"), "x86_64, whose system calls the tests know")?;
     let bundle = t.bundle();
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/probe/call.c");
-    let call = bundle.inside("/bin/call");
-    let built =
-        std::process::Command::new("cc").args(["-O2", "-static", "-pthread", "-o"]).arg(call).arg(source).status();
-    t.needs(built.is_ok_and(|status| status.success()), "a C compiler and a static C library")?;
+    t.probe(&bundle, "call")?;
     Ok(bundle)
 }
 
 /// All calls are allowed but for these entries.
-fn open(entries: Value) -> Value {
+pub(crate) fn open(entries: Value) -> Value {
     json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": entries})
 }
 
 /// What `/bin/call` prints under a filter, by lines.
 #[track_caller]
-fn calls(t: &Test<'_>, bundle: &mut Bundle, seccomp: &Value, calls: &[&str]) -> Vec<String> {
+pub(crate) fn calls(t: &Test<'_>, bundle: &mut Bundle, seccomp: &Value, calls: &[&str]) -> Vec<String> {
     bundle.linux("seccomp", seccomp.clone());
     bundle.args(&[&["/bin/call"], calls].concat());
     t.prints(bundle).lines().map(str::to_owned).collect()
@@ -108,47 +101,12 @@ fn actions_that_kill(t: &Test<'_>) -> Done {
 
 /// All calls that a static program needs are allowed, others get the default.
 fn closed(errno: Option<u32>, more: Value) -> Value {
-    let needed = [
-        "arch_prctl",
-        "brk",
-        "capset",
-        "close",
-        "execve",
-        "exit",
-        "exit_group",
-        "fcntl",
-        "fstat",
-        "futex",
-        "getrandom",
-        "ioctl",
-        "mmap",
-        "mprotect",
-        "munmap",
-        "newfstatat",
-        "prctl",
-        "prlimit64",
-        "read",
-        "readlink",
-        "readlinkat",
-        "rseq",
-        "rt_sigaction",
-        "rt_sigprocmask",
-        "rt_sigreturn",
-        "set_robust_list",
-        "set_tid_address",
-        "write",
-        "uname",
-        "accept4",
-        "sendto",
-        "recvfrom",
-        "openat",
-        "getpid",
-        "setgid",
-        "setuid",
-        "setgroups",
-        "epoll_ctl",
-    ];
-    let mut entries = vec![json!({"names": needed[..], "action": "SCMP_ACT_ALLOW"})];
+    let needed = "arch_prctl brk capset close execve exit exit_group fcntl fstat futex getrandom ioctl mmap mprotect \
+        munmap newfstatat prctl prlimit64 read readlink readlinkat rseq rt_sigaction rt_sigprocmask \
+        rt_sigreturn set_robust_list set_tid_address write uname accept4 sendto recvfrom openat getpid \
+        setgid setuid setgroups epoll_ctl";
+    let needed: Vec<&str> = needed.split_whitespace().collect();
+    let mut entries = vec![json!({"names": needed, "action": "SCMP_ACT_ALLOW"})];
     entries.extend(more.as_array().into_iter().flatten().cloned());
     let mut filter = json!({
         "defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": entries,
@@ -345,6 +303,16 @@ fn exec_is_filtered(t: &Test<'_>) -> Done {
     Ok(())
 }
 
+/// What proa does for hooks of the container is done before a filter is loaded.
+fn hooks_do_not_need_more_calls(t: &Test<'_>) -> Done {
+    let mut bundle = bundle(t)?;
+    bundle.process("noNewPrivileges", json!(false));
+    bundle.set("hooks", json!({"startContainer": [{"path": "/bin/true"}]}));
+    let filter = open(json!([{"names": ["prctl"], "action": "SCMP_ACT_ERRNO"}]));
+    assert_eq!(calls(t, &mut bundle, &filter, &[GETPRIORITY]), ["20"]);
+    Ok(())
+}
+
 fn flags(t: &Test<'_>) -> Done {
     t.peer_differs(Kind::Crun, "takes unknown flags")?;
     let mut bundle = bundle(t)?;
@@ -387,111 +355,6 @@ fn the_profile_may_forbid_all_that_is_left(t: &Test<'_>) -> Done {
     fs::remove_file(bundle.inside("/bin/call")).expect("cannot remove");
     c.call("start").output().fails().says("no such file or directory");
     c.wait();
-    Ok(())
-}
-
-/// Notifies of getpriority.
-fn notifying(path: &std::path::Path) -> Value {
-    let mut filter = open(json!([{"names": ["getpriority"], "action": "SCMP_ACT_NOTIFY"}]));
-    filter["listenerPath"] = json!(path);
-    filter["listenerMetadata"] = json!("some \"words\"");
-    filter
-}
-
-/// What came: the state, and the call answered with 123.
-#[track_caller]
-fn answer(received: (String, Vec<std::os::fd::OwnedFd>)) -> (Value, i32) {
-    let (text, fds) = received;
-    let state: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
-    assert_eq!(state["fds"], json!(["seccompFd"]));
-    assert_eq!(fds.len(), 1, "descriptors with the state");
-    let pid = sys::answer_notification(&fds[0], 123).expect("no notification");
-    (state, pid as i32)
-}
-
-fn listener(t: &Test<'_>) -> Done {
-    t.peer_differs(Kind::Crun, "tells of the listener at start")?;
-    let mut bundle = bundle(t)?;
-    let receiver = Receiver::listen(&t.file("agent"));
-    for (round, no_new_privileges) in [true, false].into_iter().enumerate() {
-        bundle.process("noNewPrivileges", json!(no_new_privileges));
-        bundle.linux("seccomp", notifying(&receiver.path)).set("annotations", json!({"a": "b"}));
-        bundle.args(&["/bin/call", GETPRIORITY]);
-        let c = t.create(&bundle);
-        let received = receiver.receive();
-        assert!(!receiver.has_connection(), "one connection, one message");
-        c.start();
-        let (state, pid) = answer(received);
-        assert_eq!(pid, c.pid);
-        assert_eq!(c.wait(), 0, "round {round}");
-        assert_eq!(c.stdout(), "123\n");
-        assert_eq!(state["pid"], c.pid);
-        assert_eq!(state["metadata"], "some \"words\"");
-        assert!(state["ociVersion"].is_string());
-        let inner = &state["state"];
-        assert_eq!(inner["id"], c.id.as_str());
-        assert_eq!(inner["status"], "creating");
-        assert_eq!(inner["pid"], c.pid);
-        assert_eq!(inner["annotations"]["a"], "b");
-        assert!(inner["bundle"].is_string() && inner["ociVersion"].is_string());
-        c.delete();
-    }
-    Ok(())
-}
-
-fn listener_of_exec(t: &Test<'_>) -> Done {
-    t.peer_differs(Kind::Crun, "says pid 0")?;
-    let mut bundle = bundle(t)?;
-    let receiver = Receiver::listen(&t.file("agent"));
-    bundle.linux("seccomp", notifying(&receiver.path)).args(&["/bin/sleep", "1000"]);
-    let c = t.start(&bundle);
-    drop(receiver.receive());
-    let pid_file = t.file("exec.pid");
-    let options = ["--detach", "--pid-file", pid_file.to_str().expect("UTF-8")];
-    let output = c.exec_with(&options, &["/bin/call", GETPRIORITY]).output().ok();
-    let (state, pid) = answer(receiver.receive());
-    assert_eq!(fs::read_to_string(&pid_file).expect("no pid file"), pid.to_string());
-    assert_eq!(state["pid"], pid);
-    assert_eq!(state["state"]["status"], "running");
-    assert_eq!(state["state"]["pid"], c.pid);
-    assert_eq!(conformance::container::wait_for(pid), 0);
-    assert_eq!(output.stdout(), "123\n");
-    Ok(())
-}
-
-fn listener_that_is_not_there(t: &Test<'_>) -> Done {
-    t.peer_differs(Kind::Crun, "connects even if nobody has to be told")?;
-    let mut bundle = bundle(t)?;
-    bundle.linux("seccomp", notifying(&t.file("nobody")));
-    let output = t.refuses(&bundle);
-    t.proa_says(&output, "linux.seccomp.listenerPath");
-    // Nobody has to be told of anything.
-    let mut filter = open(json!([{"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]));
-    filter["listenerPath"] = json!(t.file("nobody"));
-    assert_eq!(calls(t, &mut bundle, &filter, &[GETPRIORITY]), ["-77"]);
-    Ok(())
-}
-
-fn listener_refused(t: &Test<'_>) -> Done {
-    t.peer_differs(Kind::Crun, "lets the container wait for ever")?;
-    let mut bundle = bundle(t)?;
-    let path = t.file("agent");
-    let mut without = notifying(&path);
-    without.as_object_mut().expect("an object").remove("listenerPath");
-    without.as_object_mut().expect("an object").remove("listenerMetadata");
-    let mut default = notifying(&path);
-    default["defaultAction"] = json!("SCMP_ACT_NOTIFY");
-    let mut write = notifying(&path);
-    write["syscalls"][0]["names"] = json!(["getpid", "write"]);
-    for (filter, property) in [
-        (without, "linux.seccomp.listenerPath"),
-        (default, "linux.seccomp.defaultAction"),
-        (write, "linux.seccomp.syscalls[0].names[1]"),
-    ] {
-        bundle.linux("seccomp", filter);
-        let output = t.refuses(&bundle);
-        t.proa_says(&output, property);
-    }
     Ok(())
 }
 

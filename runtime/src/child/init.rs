@@ -94,6 +94,10 @@ fn build(init: &mut Init<'_>) -> Result<Prepared> {
     };
     let home = identity::take_identity(process, stdio, labels, init.plan.root.userns, &init.channel)?;
     let found = program::find(process)?;
+    if !init.plan.hooks.start_container.is_empty() {
+        // Those of the image must not take descriptors from this process. It ends with execve.
+        property("hide the process from hooks", sys::set_dumpable(false))?;
+    }
     filter::load_early(process, init.plan.preserve_fds, &init.channel)?;
     Ok((Some(found), home))
 }
@@ -184,10 +188,6 @@ fn wait_and_execute(init: &mut Init<'_>, found: &Option<program::Found>, home: O
             Err(errno) => return Item::Property.failure("wait for start", errno),
         }
     }
-    // Hooks from the image must not take descriptors from this process; it ends with execve.
-    if let Err(errno) = hide_from_hooks(init.plan) {
-        return Item::Property.failure("hide the process from hooks", errno);
-    }
     let hooks = run_hooks(&init.plan.hooks.start_container, &init.state, Item::StartContainer, init.plan);
     if let Err(failure) = hooks {
         return failure;
@@ -196,8 +196,4 @@ fn wait_and_execute(init: &mut Init<'_>, found: &Option<program::Found>, home: O
         (Some(found), Some(process)) => program::execute(process, found, home, init.plan.preserve_fds, &init.channel),
         _ => Item::Property.failure("process: not set in config.json", Errno::INVAL),
     }
-}
-
-fn hide_from_hooks(plan: &Plan) -> rustix::io::Result<()> {
-    if plan.hooks.start_container.is_empty() { Ok(()) } else { sys::set_dumpable(false) }
 }

@@ -13,6 +13,7 @@ use crate::state::{self, ProcessStat, Record, SocketName, StateDir, StateRoot};
 use crate::sync::{Channel, Failure, Message, Signal};
 use crate::sys;
 use rootfs::Sources;
+use rootfs::plan::MountsAre;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use std::borrow::Cow;
 
@@ -158,7 +159,7 @@ impl Birth {
             later,
             namespace: !place.is_disabled() && plan.namespaces.has_new(libc::CLONE_NEWCGROUP),
             // What is mounted on the host must be known to have an owner first.
-            must_wait: (scheduled && later != 0) || plan.root.mounts_on_host,
+            must_wait: (scheduled && later != 0) || plan.root.mounts_are == MountsAre::TheHosts,
         }
     }
 

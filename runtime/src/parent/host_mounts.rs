@@ -4,6 +4,7 @@
 use crate::error::{Context, Error, Result, bad};
 use crate::plan::Plan;
 use crate::state::HostMounts;
+use rootfs::plan::MountsAre;
 use rustix::fs::{AtFlags, CWD, StatxFlags, stat, statx};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// As it is before anything is mounted; None if nothing will be.
 pub(crate) fn before(plan: &Plan) -> Result<Option<HostMounts>> {
-    if !plan.root.mounts_on_host {
+    if plan.root.mounts_are != MountsAre::TheHosts {
         return Ok(None);
     }
     let path = plan.root.path.to_string();
@@ -81,27 +82,11 @@ fn mounts() -> Result<Vec<(u64, PathBuf)>> {
     Ok(text.split(|byte| *byte == b'\n').filter_map(mount_of).collect())
 }
 
-/// Of a line its first field and its fifth, in which blanks and the like are written in octal.
+/// Of a line its first field and its fifth.
 fn mount_of(line: &[u8]) -> Option<(u64, PathBuf)> {
     let mut fields = line.split(|byte| *byte == b' ');
     let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let written = fields.nth(3)?;
-    let mut point = Vec::with_capacity(written.len());
-    let mut rest = written;
-    while let [first, after @ ..] = rest {
-        let octal = after.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
-        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                point.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                point.push(*first);
-                rest = after;
-            }
-        }
-    }
-    Some((id, PathBuf::from(OsString::from_vec(point))))
+    Some((id, PathBuf::from(OsString::from_vec(cgroup::unescape(fields.nth(3)?)))))
 }
 
 fn own_namespace() -> Result<u64> {

@@ -5,7 +5,8 @@ use crate::config::spec::{self, Spec};
 use crate::error::{Context, Result, bad, unsupported};
 use rootfs::options::{self, Word};
 use rootfs::plan::{
-    Attr, CText, CgroupMount, Enter, Filesystem, Hierarchy, Mount, Parameter, Plan, Propagation, PropagationKind, What,
+    Attr, CText, CgroupMount, Enter, Filesystem, Hierarchy, Mount, MountsAre, Parameter, Plan, Propagation,
+    PropagationKind, What,
 };
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
@@ -24,7 +25,11 @@ pub(crate) fn root(
     let linux = spec.linux.as_ref();
     let new = namespaces.has_new(libc::CLONE_NEWNS);
     let own = namespaces.has_own(libc::CLONE_NEWNS);
-    let mounts_on_host = !own && needs_mounts(spec, namespaces)?;
+    let mounts_are = match own {
+        true => MountsAre::Own,
+        false if needs_mounts(spec, namespaces)? => MountsAre::TheHosts,
+        false => MountsAre::None,
+    };
     let mut mounts = Vec::with_capacity(spec.mounts.len() + 1);
     for (index, mount) in spec.mounts.iter().enumerate() {
         mounts.push(one(index, mount, bundle, namespaces, place, host, warnings)?);
@@ -33,10 +38,10 @@ pub(crate) fn root(
     if let Some(directory) = &options.notify {
         mounts.push(notify(directory));
     }
-    if mounts_on_host {
+    if mounts_are == MountsAre::TheHosts {
         check_mounts_on_host(&mounts)?;
     }
-    let own_dev = (own || mounts_on_host)
+    let own_dev = mounts_are != MountsAre::None
         && !spec
             .mounts
             .iter()
@@ -54,8 +59,7 @@ pub(crate) fn root(
         readonly: spec.root.as_ref().is_some_and(|root| root.readonly == Some(true)),
         propagation,
         enter,
-        own_mounts: own,
-        mounts_on_host,
+        mounts_are,
         userns,
         keep_procfs: linux.is_some_and(|linux| !linux.sysctl.is_empty()),
         mounts,

@@ -4,6 +4,7 @@ use super::Host;
 use crate::config::spec::{self, Linux};
 use crate::error::{Result, bad};
 use crate::seccomp::{self, Action, Arch, Condition, Instruction, MAX_INSTRUCTIONS, Operator, Profile, Rule};
+use crate::sys::{NEW_LISTENER, WAIT_KILLABLE_RECV};
 use serde::Serialize;
 use std::fmt::Display;
 
@@ -91,8 +92,6 @@ const ARCHITECTURES: [(&str, Option<Arch>); 23] = [
 /// linux/seccomp.h
 const LOG: u64 = 1 << 1;
 const SPEC_ALLOW: u64 = 1 << 2;
-const NEW_LISTENER: u64 = 1 << 3;
-const WAIT_KILLABLE_RECV: u64 = 1 << 5;
 
 const FLAGS: [(&str, u64); 4] = [
     ("SECCOMP_FILTER_FLAG_LOG", LOG),

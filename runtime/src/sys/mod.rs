@@ -21,7 +21,7 @@ pub(crate) use identity::*;
 pub(crate) use ioctl::*;
 pub(crate) use schedule::*;
 pub(crate) use seal::seal;
-pub(crate) use seccomp::{has_filter_flags, load_filter};
+pub(crate) use seccomp::{NEW_LISTENER, WAIT_KILLABLE_RECV, has_filter_flags, load_filter};
 pub(crate) use signals::*;
 
 use rustix::io::Errno;

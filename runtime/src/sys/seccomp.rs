@@ -6,7 +6,9 @@ use rustix::fd::{FromRawFd, OwnedFd};
 use rustix::io::{Errno, Result};
 
 const SET_MODE_FILTER: libc::c_ulong = 1;
-const NEW_LISTENER: u64 = 1 << 3;
+/// linux/seccomp.h, SECCOMP_FILTER_FLAG_*.
+pub(crate) const NEW_LISTENER: u64 = 1 << 3;
+pub(crate) const WAIT_KILLABLE_RECV: u64 = 1 << 5;
 
 /// Filters all further system calls of this process. The listener's descriptor, with that flag, is close-on-exec.
 ///
@@ -32,7 +34,7 @@ pub(crate) fn load_filter(program: &[Instruction], flags: u64) -> Result<Option<
 /// Whether the kernel knows these SECCOMP_FILTER_FLAG_*.
 pub(crate) fn has_filter_flags(flags: u64) -> bool {
     // WAIT_KILLABLE_RECV is for listeners only.
-    let with = if flags & 1 << 5 == 0 { 0 } else { NEW_LISTENER };
+    let with = if flags & WAIT_KILLABLE_RECV == 0 { 0 } else { NEW_LISTENER };
     // SAFETY: without a program the kernel refuses with EFAULT, after it has looked at the flags.
     let refused =
         answer(unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, flags | with, std::ptr::null::<u8>()) });

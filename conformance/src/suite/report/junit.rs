@@ -1,7 +1,8 @@
 //! The report in the XML that continuous integration reads (JUnit's).
 
 use super::{Column, columns, reason};
-use crate::suite::record::{Known, ProgramRecord, Record};
+use crate::suite::knowledge::Expected;
+use crate::suite::record::{ProgramRecord, Record};
 use crate::suite::verdict::Verdict;
 
 /// One test suite for each column. A program that no runtime can pass counts as
@@ -26,7 +27,7 @@ fn suite(column: &Column<'_>) -> String {
 }
 
 fn is_foreseen(program: &ProgramRecord) -> bool {
-    matches!(program.known, Some(Known::Never(_) | Known::Luck(_) | Known::Lacks(_)))
+    matches!(program.known, Some(Expected::Never(_) | Expected::Luck(_) | Expected::Lacks(_)))
 }
 
 fn is_failure(program: &ProgramRecord) -> bool {

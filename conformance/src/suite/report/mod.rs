@@ -10,7 +10,8 @@ mod text;
 use std::path::Path;
 
 use super::Error;
-use super::record::{Known, ProgramRecord, Record, RuntimeRecord};
+use super::knowledge::Expected;
+use super::record::{ProgramRecord, Record, RuntimeRecord};
 use super::verdict::{Failure, Verdict};
 
 pub use junit::junit;
@@ -97,7 +98,7 @@ fn circumstances(record: &Record) -> String {
 /// else what the run said.
 fn reason(program: &ProgramRecord) -> String {
     match &program.known {
-        Some(Known::Never(reason) | Known::Luck(reason) | Known::Lacks(reason)) => reason.clone(),
+        Some(Expected::Never(reason) | Expected::Luck(reason) | Expected::Lacks(reason)) => reason.clone(),
         _ => program.reasons.join("; "),
     }
 }

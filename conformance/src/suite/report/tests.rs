@@ -3,7 +3,7 @@
 use super::*;
 use crate::suite::verdict::Points;
 
-fn program(name: &str, verdict: Verdict, known: Option<Known>) -> ProgramRecord {
+fn program(name: &str, verdict: Verdict, known: Option<Expected>) -> ProgramRecord {
     let failure = Failure {
         number: Some(3),
         description: "a <limit> & more".into(),
@@ -33,9 +33,9 @@ fn records() -> Vec<Record> {
         path: format!("/{name}"),
         version: format!("{name} 1"),
         programs: vec![
-            program("good", Verdict::Passed, Some(Known::Pass)),
-            program("bad", Verdict::Failed, Some(Known::Pass)),
-            program("hopeless", Verdict::Failed, Some(Known::Never("a defect: x.go:1".into()))),
+            program("good", Verdict::Passed, Some(Expected::Pass)),
+            program("bad", Verdict::Failed, Some(Expected::Pass)),
+            program("hopeless", Verdict::Failed, Some(Expected::Never("a defect: x.go:1".into()))),
         ],
     };
     vec![Record {
