@@ -6,6 +6,7 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 ARCH := $(shell uname -m)
 NEED := conformance/settings/need
+COMPILER := cargo rustup cc gcc /usr/include/stdlib.h libc6-dev
 export PROA_COMMIT ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 # One static binary: musl's where rustup has it, else glibc's.
 MUSL = $(shell $(NEED) --target $(ARCH)-unknown-linux-musl && echo yes)
@@ -18,7 +19,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build target/release/proa, one static binary
-	@$(NEED) cargo rustup cc gcc
+	@$(NEED) $(COMPILER)
 ifeq ($(MUSL),yes)
 	cargo build --release --locked -p proa --target $(ARCH)-unknown-linux-musl
 	@mkdir -p target/release
@@ -73,7 +74,7 @@ conformance-vm: suite ## the OCI validation suite in emulated machines with cgro
 # The driver as one static binary, as it also runs in machines that have no Rust.
 .PHONY: suite
 suite: $(if $(RUNTIME),,build)
-	@$(NEED) cargo rustup cc gcc unshare util-linux tar tar
+	@$(NEED) $(COMPILER) unshare util-linux tar tar
 ifeq ($(MUSL),yes)
 	cargo build -q --locked -p conformance --bin suite --target $(ARCH)-unknown-linux-musl
 	@mkdir -p target/debug && ln -f target/$(ARCH)-unknown-linux-musl/debug/suite target/debug/suite
@@ -84,7 +85,7 @@ endif
 
 .PHONY: lint
 lint: ## formatting, warnings, and the rules of the house
-	@$(NEED) cargo rustup
+	@$(NEED) $(COMPILER)
 	cargo fmt --all --check
 	cargo clippy -q --locked --workspace --all-targets -- -D warnings
 	conformance/settings/rules
