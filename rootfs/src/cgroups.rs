@@ -19,7 +19,7 @@ impl Root<'_> {
                     kind: text("cgroup2"),
                     source: Some(text("cgroup")),
                     parameters: parameters.clone(),
-                    legacy_flags: 0,
+                    ..Filesystem::default()
                 };
                 let again = || self.dir.resolve(&mount.destination);
                 match self.api.mount(&filesystem, attr.set, None, target.as_fd(), again) {
@@ -35,7 +35,7 @@ impl Root<'_> {
                     kind: text("tmpfs"),
                     source: Some(text("tmpfs")),
                     parameters: vec![Parameter { name: text("mode"), value: Some(text("755")) }],
-                    legacy_flags: 0,
+                    ..Filesystem::default()
                 };
                 let again = || self.dir.resolve(&mount.destination);
                 let open = attr.set & !RDONLY;

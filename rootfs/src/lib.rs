@@ -8,6 +8,7 @@
 mod api;
 mod cgroups;
 mod console;
+mod copy_up;
 mod devices;
 mod enter;
 mod error;
@@ -22,9 +23,10 @@ use api::{Api, Tree};
 pub use console::{Console, terminal};
 pub use error::{Failure, Item, Result};
 pub use mounts::may_cover;
-use plan::{Attr, Enter, MountsAre, Plan, Propagation, PropagationKind};
+use plan::{Attr, Enter, MappedIds, MountsAre, Plan, Propagation, PropagationKind};
 use resolve::Dir;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
 
 /// The root of one container while it is being built. Each step is one method, in the order to call them.
 pub struct Root<'p> {
@@ -113,7 +115,7 @@ impl<'p> Root<'p> {
         let filesystem = plan::Filesystem { kind: plan::CText::new("proc").unwrap_or_default(), ..Default::default() };
         match Item::Root.at("mount a private proc file system", self.api.detached(&filesystem, 0, None))? {
             Some(fd) => Ok(fd),
-            None => Item::Root.fail("mount a private proc file system", rustix::io::Errno::NOSYS),
+            None => Item::Root.fail("mount a private proc file system", Errno::NOSYS),
         }
     }
 }
@@ -126,16 +128,26 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Clones the root and every bind source, so that a process in a user namespace need not be able to walk to them.
-    /// The clones are slaves of the host's mounts unless the plan shares them.
-    pub fn clone_all(plan: &Plan) -> Result<Sources> {
+    /// Clones what the container's process may not: the root and every bind source where it is in a user namespace, as
+    /// it need not be able to walk to them, and those with mapped ids, which it takes the rights of the file system's
+    /// owner to map. The clones are slaves of the host's mounts unless the plan shares them.
+    pub fn open(plan: &Plan, namespaces: &[OwnedFd]) -> Result<Sources> {
+        let needed = |ids: Option<MappedIds>| plan.userns || ids.is_some();
         let api = Api::new();
-        let root = detach(&api, Item::Root, &plan.path, true, plan)?;
-        let mut sources = Sources { root, mounts: Vec::with_capacity(plan.mounts.len()) };
+        let mut sources = Sources::default();
+        if needed(plan.ids) {
+            sources.root = detach(&api, Item::Root, &plan.path, true, plan)?;
+            map_ids(Item::Root, sources.root.as_ref(), plan.ids, namespaces)?;
+        }
+        if !plan.mounts.iter().any(|mount| needed(mount.ids)) {
+            return Ok(sources);
+        }
         for (index, mount) in plan.mounts.iter().enumerate() {
             let tree = match &mount.what {
-                plan::What::Bind { source, recursive } => {
-                    detach(&api, Item::MountSource(index as u16), source, *recursive, plan)?
+                plan::What::Bind { source, recursive } if needed(mount.ids) => {
+                    let tree = detach(&api, Item::MountSource(index as u16), source, *recursive, plan)?;
+                    map_ids(Item::Mount(index as u16), tree.as_ref(), mount.ids, namespaces)?;
+                    tree
                 }
                 _ => None,
             };
@@ -152,6 +164,14 @@ impl Sources {
     fn take(&mut self, index: u16) -> Option<OwnedFd> {
         self.mounts.get_mut(usize::from(index)).and_then(Option::take)
     }
+}
+
+fn map_ids(item: Item, tree: Option<&OwnedFd>, ids: Option<MappedIds>, namespaces: &[OwnedFd]) -> Result<()> {
+    let Some(ids) = ids else { return Ok(()) };
+    let (Some(tree), Some(namespace)) = (tree, namespaces.get(ids.namespace)) else {
+        return item.fail("map ids", Errno::NOSYS);
+    };
+    item.at("map ids", sys::mount_map_ids(tree.as_fd(), namespace.as_fd(), ids.recursive))
 }
 
 fn detach(api: &Api, item: Item, path: &std::ffi::CStr, recursive: bool, plan: &Plan) -> Result<Option<OwnedFd>> {

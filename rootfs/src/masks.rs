@@ -76,7 +76,7 @@ impl Root<'_> {
             kind: text("tmpfs"),
             source: Some(text("tmpfs")),
             parameters: vec![limit("nr_blocks", "1"), limit("nr_inodes", "1")],
-            legacy_flags: 0,
+            ..Filesystem::default()
         };
         match self.api.mount(&filesystem, RDONLY, None, target, &again) {
             // Some kernels count one more inode for the root.

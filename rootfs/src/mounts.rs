@@ -1,6 +1,7 @@
 //! The loop over `mounts`: finds or makes the target, mounts, sets flags and propagation.
 
 use crate::api::Tree;
+use crate::copy_up::copy_up;
 use crate::error::{Item, Result};
 use crate::options::{NOSYMFOLLOW, RDONLY};
 use crate::plan::{Attr, Filesystem, Mount, What};
@@ -153,6 +154,9 @@ impl Root<'_> {
             mounted => mounted,
         };
         let mounted = item.at("mount", mounted)?;
+        if filesystem.copy_up {
+            item.at("copy up", copy_up(target.as_fd(), mounted.as_fd()))?;
+        }
         self.api.leave(target);
         if later {
             self.read_only_later.push(item.at("keep", rustix::io::fcntl_dupfd_cloexec(&mounted, 3))?);

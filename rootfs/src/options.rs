@@ -48,12 +48,14 @@ pub enum Word {
     Remount,
     /// Propagation; true: recursive.
     Propagation(PropagationKind, bool),
-    /// Known, and not possible yet.
-    Unsupported,
+    /// Files show the ids of a user namespace; true: in the mounts below too.
+    MapIds(bool),
+    /// A tmpfs starts with what it covers.
+    CopyUp,
 }
 
 use PropagationKind::{Private, Shared, Slave, Unbindable};
-use Word::{Bind, Clear, ClearBelow, Legacy, Nothing, Remount, Set, SetBelow, Super, Unsupported};
+use Word::{Bind, Clear, ClearBelow, CopyUp, Legacy, MapIds, Nothing, Remount, Set, SetBelow, Super};
 
 /// Every word, in alphabetical order.
 pub static WORDS: &[(&str, Word)] = &[
@@ -65,7 +67,7 @@ pub static WORDS: &[(&str, Word)] = &[
     ("diratime", Clear(NODIRATIME)),
     ("dirsync", Super("dirsync", true)),
     ("exec", Clear(NOEXEC)),
-    ("idmap", Unsupported),
+    ("idmap", MapIds(false)),
     ("iversion", Legacy(libc::MS_I_VERSION, true)),
     ("lazytime", Super("lazytime", true)),
     ("loud", Legacy(libc::MS_SILENT, false)),
@@ -89,7 +91,7 @@ pub static WORDS: &[(&str, Word)] = &[
     ("relatime", Clear(ATIME)),
     ("remount", Remount),
     ("rexec", ClearBelow(NOEXEC)),
-    ("ridmap", Unsupported),
+    ("ridmap", MapIds(true)),
     ("rnoatime", SetBelow(NOATIME)),
     ("rnodev", SetBelow(NODEV)),
     ("rnodiratime", SetBelow(NODIRATIME)),
@@ -117,7 +119,7 @@ pub static WORDS: &[(&str, Word)] = &[
     ("suid", Clear(NOSUID)),
     ("symfollow", Clear(NOSYMFOLLOW)),
     ("sync", Super("sync", true)),
-    ("tmpcopyup", Unsupported),
+    ("tmpcopyup", CopyUp),
     ("unbindable", Word::Propagation(Unbindable, false)),
 ];
 
@@ -128,7 +130,7 @@ pub fn lookup(word: &str) -> Option<Word> {
 
 /// The words that work, for `features`.
 pub fn supported() -> impl Iterator<Item = &'static str> {
-    WORDS.iter().filter(|(_, word)| *word != Unsupported).map(|(name, _)| *name)
+    WORDS.iter().map(|(name, _)| *name)
 }
 
 impl Attr {

@@ -49,6 +49,8 @@ impl Serialize for CText {
 pub struct Plan {
     /// Absolute path on the host, no link in it.
     pub path: CText,
+    /// Whose ids its files show.
+    pub ids: Option<MappedIds>,
     /// Only the root mount itself, as `root.readonly` means it.
     pub readonly: bool,
     /// What the root mount is in the end; rslave where none was asked for.
@@ -111,6 +113,18 @@ pub struct Mount {
     pub recursive: Option<Attr>,
     /// Applied in order once mounted.
     pub propagation: Vec<Propagation>,
+    /// Only of a bind: whose ids its files show.
+    pub ids: Option<MappedIds>,
+}
+
+/// A mount whose files show other owners: MOUNT_ATTR_IDMAP of mount_setattr(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MappedIds {
+    /// Place of the user namespace among those that [`crate::Sources::open`] is given.
+    pub namespace: usize,
+    /// Of the mounts below too.
+    pub recursive: bool,
 }
 
 /// The kinds of mount.
@@ -145,6 +159,8 @@ pub struct Filesystem {
     pub parameters: Vec<Parameter>,
     /// mount(2) flags that only that call can express (MS_SILENT, MS_I_VERSION).
     pub legacy_flags: u64,
+    /// It starts with what is in the directory that it covers.
+    pub copy_up: bool,
 }
 
 /// `name` or `name=value` in the options of a file system.

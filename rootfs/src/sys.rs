@@ -14,7 +14,19 @@ pub(crate) fn mount_setattr(
     clear: u64,
     propagation: u64,
 ) -> Result<()> {
-    let attr = libc::mount_attr { attr_set: set, attr_clr: clear, propagation, userns_fd: 0 };
+    setattr(dir, path, flags, &libc::mount_attr { attr_set: set, attr_clr: clear, propagation, userns_fd: 0 })
+}
+
+/// mount_setattr(2) with MOUNT_ATTR_IDMAP: the files of a mount that nobody has reached yet show the ids of a user
+/// namespace.
+pub(crate) fn mount_map_ids(mount: BorrowedFd<'_>, namespace: BorrowedFd<'_>, recursive: bool) -> Result<()> {
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    let userns_fd = namespace.as_raw_fd() as u64;
+    let attr = libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd };
+    setattr(mount, c"", flags, &attr)
+}
+
+fn setattr(dir: BorrowedFd<'_>, path: &CStr, flags: i32, attr: &libc::mount_attr) -> Result<()> {
     // SAFETY: `path` ends in NUL and `attr` lives until the call returns; the kernel reads size_of::<mount_attr>().
     let rc = unsafe {
         libc::syscall(
@@ -22,7 +34,7 @@ pub(crate) fn mount_setattr(
             dir.as_raw_fd(),
             path.as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<libc::mount_attr>(),
         )
     };

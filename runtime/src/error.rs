@@ -10,9 +10,6 @@ pub(crate) enum Error {
     /// A property of config.json, or an argument, whose value cannot be used.
     #[error("{property}: {problem}")]
     Property { property: String, problem: String },
-    /// A property whose value is fine and not supported yet.
-    #[error("{property}: not supported by this version of proa")]
-    Unsupported { property: String },
     /// config.json is not there, or not JSON of the right shape.
     #[error("{file}: {problem}")]
     Document { file: String, problem: String },
@@ -59,11 +56,6 @@ pub(crate) enum Error {
 /// A property and what is wrong with it.
 pub(crate) fn bad(property: impl Display, problem: impl Display) -> Error {
     Error::Property { property: property.to_string(), problem: problem.to_string() }
-}
-
-/// A property that a later version will support.
-pub(crate) fn unsupported(property: impl Display) -> Error {
-    Error::Unsupported { property: property.to_string() }
 }
 
 /// Names the operation that a system call was part of.

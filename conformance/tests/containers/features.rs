@@ -140,9 +140,5 @@ fn features_tells_what_is_missing(t: &Test<'_>) -> Done {
     t.proa_only("what is not built yet is not claimed")?;
     let features = features(t);
     assert_eq!(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"], "false");
-    assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], false);
-    let mut bundle = t.bundle();
-    bundle.bind(&t.make_dir("dir"), "/data", &["bind", "idmap"]);
-    t.refuses(&bundle);
     Ok(())
 }

@@ -28,6 +28,7 @@ mod ids;
 mod labels;
 mod lifecycle;
 mod limits;
+mod mapped_ids;
 mod misc;
 mod mount_options;
 mod mount_targets;
@@ -53,7 +54,6 @@ mod seccomp_listener;
 mod state_faults;
 mod terminal;
 mod time_namespaces;
-mod unsupported;
 
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
@@ -114,12 +114,12 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("resources", resources::CASES),
     ("resources_io", resources_io::CASES),
     ("limits", limits::CASES),
+    ("mapped_ids", mapped_ids::CASES),
     ("misc", misc::CASES),
     ("scheduling", scheduling::CASES),
     ("net_devices", net_devices::CASES),
     ("seccomp", seccomp::CASES),
     ("seccomp_listener", seccomp_listener::CASES),
-    ("unsupported", unsupported::CASES),
     ("state_faults", state_faults::CASES),
     ("fallbacks", fallbacks::CASES),
     ("privileges", privileges::CASES),
@@ -147,8 +147,8 @@ fn main() -> ExitCode {
         return if table_is_true() { listed } else { ExitCode::FAILURE };
     }
     set_apart();
-    panic::set_hook(Box::new(|info| PANIC.with(|text| *text.borrow_mut() = info.to_string())));
     let suite = Arc::new(Suite::new(runtime::program()));
+    panic::set_hook(Box::new(|info| PANIC.with(|text| *text.borrow_mut() = info.to_string())));
     let conclusion = libtest_mimic::run(&arguments, trials(Some(&suite), &skips));
     let skips = skips.lock().map(|list| list.clone()).unwrap_or_default();
     if !skips.is_empty() {

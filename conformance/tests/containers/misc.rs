@@ -29,6 +29,7 @@ crate::cases! {
     "B-4" => same_name_twice,
     "C-69" => unknown_properties_are_ignored,
     "" => null_is_as_if_left_out,
+    "" => empty_values_ask_for_nothing,
     "" => values_of_a_wrong_type,
     "L-59" => resctrl_that_is_not_there,
 }
@@ -323,5 +324,15 @@ fn resctrl_that_is_not_there(t: &Test<'_>) -> Done {
         t.proa_says(&output, "linux.intelRdt");
     }
     t.needs(mounted, "resctrl: schemata, monitoring and removal are not tested")?;
+    Ok(())
+}
+
+fn empty_values_ask_for_nothing(t: &Test<'_>) -> Done {
+    t.peer_differs(Kind::Crun, "writes an empty label")?;
+    let mut bundle = t.sh_bundle("echo fine");
+    bundle.process("apparmorProfile", json!("")).process("selinuxLabel", json!("")).linux("mountLabel", json!(""));
+    bundle.config["linux"]["resources"] =
+        json!({"devices": [], "memory": {}, "cpu": {}, "unified": {}, "hugepageLimits": []});
+    assert_eq!(t.prints(&bundle), "fine\n");
     Ok(())
 }

@@ -296,7 +296,7 @@ fn every_mount_option_of_features_is_known(t: &Test<'_>) -> Done {
     for word in &words {
         let point = format!("/at/{word}");
         match word.as_str() {
-            // Which need a mount that is there, and mappings.
+            // Which need a mount that is there, or mappings: see mapped_ids.rs.
             "remount" | "idmap" | "ridmap" => continue,
             "bind" | "rbind" => bundle.bind(&dir, &point, &[word]),
             // A word that is not known would be data, which a bind mount refuses

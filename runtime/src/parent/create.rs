@@ -4,7 +4,7 @@ use super::clone::{self, Made, Request as CloneRequest, Side};
 use super::hooks::{self, HookDocument};
 use super::listener::{self, Filtered};
 use super::undo::Undo;
-use super::{describe, host_mounts, id_map, intel_rdt, limits, net_devices, notify, sockets};
+use super::{describe, host_mounts, id_map, intel_rdt, limits, mapped_ids, net_devices, notify, sockets};
 use crate::child::{self, Init};
 use crate::config::spec::{Map, Str};
 use crate::error::{Context, Error, Result, bad};
@@ -67,10 +67,9 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     let listener = fill_directory(plan, request, undo)?;
     let cgroup = plan.cgroup.create().map_err(|error| bad("linux.cgroupsPath", error))?;
     undo.cgroup = Some(cgroup.place().clone());
-    let sources = match plan.root.userns {
-        true => Sources::clone_all(&plan.root).map_err(|failure| Error::Step(failure.into()))?,
-        false => Sources::default(),
-    };
+    let id_namespaces = mapped_ids::open(&plan.mapped_ids, &entries)?;
+    let sources = Sources::open(&plan.root, &id_namespaces).map_err(|failure| Error::Step(failure.into()))?;
+    drop(id_namespaces);
     let (ours, theirs) = Channel::pair().context(|| "make a socket pair".to_owned())?;
     let birth = Birth::new(plan, &cgroup);
     let keep = kept(plan, request, &theirs, listener.as_ref(), &sources);

@@ -7,14 +7,19 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 /// Answers a process that waits for its maps.
 pub(crate) fn answer(pid: i32, namespaces: &Namespaces) -> Result<()> {
     if let Some(maps) = &namespaces.ids {
-        write(pid, "uid_map", &maps.uid, "linux.uidMappings")?;
-        write(pid, "gid_map", &maps.gid, "linux.gidMappings")?;
+        write_both(pid, maps, "linux")?;
     }
     if let Some(expected) = &namespaces.expected_ids {
         compare(pid, "uid_map", &expected.uid, "linux.uidMappings")?;
         compare(pid, "gid_map", &expected.gid, "linux.gidMappings")?;
     }
     Ok(())
+}
+
+/// `owner` is the property that has the two lists.
+pub(super) fn write_both(pid: i32, maps: &IdMaps, owner: &str) -> Result<()> {
+    write(pid, "uid_map", &maps.uid, &format!("{owner}.uidMappings"))?;
+    write(pid, "gid_map", &maps.gid, &format!("{owner}.gidMappings"))
 }
 
 fn write(pid: i32, file: &str, map: &[IdMapping], property: &str) -> Result<()> {

@@ -12,6 +12,7 @@ mod id_map;
 mod intel_rdt;
 pub(crate) mod limits;
 mod listener;
+mod mapped_ids;
 mod net_devices;
 mod netlink;
 pub(crate) mod notify;

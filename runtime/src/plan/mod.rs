@@ -10,6 +10,7 @@ mod hooks;
 mod host;
 mod labels;
 mod linux;
+mod mapped_ids;
 mod mounts;
 mod namespaces;
 mod process;
@@ -21,6 +22,7 @@ pub(crate) use hooks::{Hook, Hooks, hooks_of};
 pub(crate) use host::Host;
 pub(crate) use labels::{Label, Labels};
 pub(crate) use linux::{IntelRdt, NetDevice};
+pub(crate) use mapped_ids::IdSource;
 pub(crate) use namespaces::{IdMapping, IdMaps, NAMESPACES, Namespaces};
 pub(crate) use process::{Process, ProcessOptions, memory_policy_words};
 #[cfg(test)]
@@ -59,6 +61,8 @@ pub(crate) struct Plan {
     pub resources: cgroup::Resources,
     pub device_rules: Vec<String>,
     pub root: rootfs::plan::Plan,
+    /// User namespaces whose ids mounts show.
+    pub mapped_ids: Vec<IdSource>,
     pub hostname: Option<CText>,
     pub domainname: Option<CText>,
     pub sysctl: Vec<Sysctl>,
@@ -107,7 +111,8 @@ impl Plan {
             Some(process) => Some(Process::new(process, linux, &process_options, host, &mut warnings)?),
             None => None,
         };
-        let root = mounts::root(spec, bundle, options, &namespaces, &place, host, &mut warnings)?;
+        let mut root = mounts::root(spec, bundle, options, &namespaces, &place, host, &mut warnings)?;
+        let mapped_ids = mapped_ids::apply(spec, &namespaces, &mut root)?;
         let (devices, device_rules) = devices::rules(linux)?;
         let mut resources = resources::limits(linux, host, &mut warnings)?;
         resources::check(&mut resources, options.cgroup_disabled, host, &mut warnings)?;
@@ -130,6 +135,7 @@ impl Plan {
             no_new_keyring: options.no_new_keyring,
             namespaces,
             root,
+            mapped_ids,
             process,
             warnings,
         })

@@ -2,7 +2,7 @@
 
 use super::{Namespaces, Options, clean, devices, host::Host, path_text, text};
 use crate::config::spec::{self, Spec};
-use crate::error::{Context, Result, bad, unsupported};
+use crate::error::{Context, Result, bad};
 use rootfs::options::{self, Word};
 use rootfs::plan::{
     Attr, CText, CgroupMount, Enter, Filesystem, Hierarchy, Mount, MountsAre, Parameter, Plan, Propagation,
@@ -56,6 +56,7 @@ pub(crate) fn root(
     let userns = namespaces.has_own(libc::CLONE_NEWUSER);
     Ok(Plan {
         path,
+        ids: None,
         readonly: spec.root.as_ref().is_some_and(|root| root.readonly == Some(true)),
         propagation,
         enter,
@@ -184,6 +185,7 @@ struct Words {
     propagation: Vec<Propagation>,
     parameters: Vec<Parameter>,
     legacy: u64,
+    copy_up: bool,
 }
 
 fn one(
@@ -195,9 +197,6 @@ fn one(
     host: &Host,
     warnings: &mut Vec<String>,
 ) -> Result<Mount> {
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return Err(unsupported(format_args!("mounts[{index}].uidMappings")));
-    }
     let kind = mount.kind.as_deref().unwrap_or_default();
     let mut words = parse(index, mount)?;
     if words.bind.is_none() && !words.remount {
@@ -222,7 +221,7 @@ fn one(
         What::Bind { .. } => words.flags_given.then(|| words.attr.exactly()),
         _ => Some(words.attr),
     };
-    Ok(Mount { destination, what, attr, recursive: words.recursive, propagation: words.propagation })
+    Ok(Mount { destination, what, attr, recursive: words.recursive, propagation: words.propagation, ids: None })
 }
 
 fn parse(index: usize, mount: &spec::Mount<'_>) -> Result<Words> {
@@ -252,7 +251,10 @@ fn parse(index: usize, mount: &spec::Mount<'_>) -> Result<Words> {
                     Some(Word::Bind(recursive)) => words.bind = Some(recursive || words.bind == Some(true)),
                     Some(Word::Remount) => words.remount = true,
                     Some(Word::Propagation(kind, recursive)) => words.propagation.push(Propagation { kind, recursive }),
-                    Some(Word::Unsupported) => return Err(unsupported(property())),
+                    // See mapped_ids.rs.
+                    Some(Word::MapIds(_)) => {}
+                    Some(Word::CopyUp) if mount.kind.as_deref() == Some("tmpfs") => words.copy_up = true,
+                    Some(Word::CopyUp) => return Err(bad(property(), "is for a tmpfs only")),
                     _ => parameters(&property(), word, &mut words.parameters)?,
                 }
             }
@@ -347,6 +349,7 @@ fn filesystem(property: &str, kind: &str, mount: &spec::Mount<'_>, words: &mut W
         source: source.map(|source| text(format_args!("{property}.source"), source)).transpose()?,
         parameters: std::mem::take(&mut words.parameters),
         legacy_flags: words.legacy,
+        copy_up: words.copy_up,
     })
 }
 
@@ -378,7 +381,7 @@ fn cgroups(
             kind: text("cgroup", "cgroup")?,
             source: Some(text("cgroup", "cgroup")?),
             parameters,
-            legacy_flags: 0,
+            ..Filesystem::default()
         };
         for alias in hierarchy.aliases() {
             aliases.push((text("cgroup", alias)?, name.clone()));
@@ -410,5 +413,6 @@ fn notify(directory: &CText) -> Mount {
         attr: Some(attr.exactly()),
         recursive: None,
         propagation: Vec::new(),
+        ids: None,
     }
 }

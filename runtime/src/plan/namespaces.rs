@@ -158,7 +158,7 @@ impl Namespaces {
     }
 }
 
-fn mappings(property: &str, list: &[spec::IdMapping]) -> Result<Vec<IdMapping>> {
+pub(super) fn mappings(property: &str, list: &[spec::IdMapping]) -> Result<Vec<IdMapping>> {
     let mut result = Vec::with_capacity(list.len());
     for (index, entry) in list.iter().enumerate() {
         let missing = |name: &str| bad(format_args!("{property}[{index}].{name}"), "missing");
