@@ -46,7 +46,7 @@ test-unit: ## tests of the code itself
 
 .PHONY: test-containers
 test-containers: build ## real containers, looked at from inside and outside, in both settings
-	@$(NEED) busybox busybox-static ip iproute2 ps procps
+	@$(NEED) busybox busybox-static ip iproute2 ps procps setpriv util-linux newuidmap uidmap
 	cargo build -q --locked -p conformance --bins
 	@echo "== on the host's cgroups"; $(CONTAINERS) </dev/null
 	@echo "== on native cgroup v2"; $(NATIVE) $(CONTAINERS) </dev/null

@@ -204,7 +204,7 @@ pub fn write_script(file: &Path, text: &str) {
 
 /// Gives every directory and plain file below `path` to user and group `id`;
 /// busybox itself, which all root file systems share, stays root's.
-fn give(path: &Path, id: u32) {
+pub fn give(path: &Path, id: u32) {
     use std::os::unix::fs::{MetadataExt, lchown};
     for entry in fs::read_dir(path).expect("cannot list the root file system") {
         let entry = entry.expect("cannot list the root file system");

@@ -169,7 +169,8 @@ impl Sources {
 fn map_ids(item: Item, tree: Option<&OwnedFd>, ids: Option<MappedIds>, namespaces: &[OwnedFd]) -> Result<()> {
     let Some(ids) = ids else { return Ok(()) };
     let (Some(tree), Some(namespace)) = (tree, namespaces.get(ids.namespace)) else {
-        return item.fail("map ids", Errno::NOSYS);
+        // open_tree(2) is not there, or not for who is not root of the host.
+        return item.fail("map ids", Errno::PERM);
     };
     item.at("map ids", sys::mount_map_ids(tree.as_fd(), namespace.as_fd(), ids.recursive))
 }

@@ -48,6 +48,7 @@ mod regressions;
 mod resources;
 mod resources_io;
 mod root;
+mod rootless;
 mod scheduling;
 mod seccomp;
 mod seccomp_listener;
@@ -101,6 +102,7 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("mount_targets", mount_targets::CASES),
     ("mount_options", mount_options::CASES),
     ("root", root::CASES),
+    ("rootless", rootless::CASES),
     ("devices", devices::CASES),
     ("paths", paths::CASES),
     ("namespaces", namespaces::CASES),

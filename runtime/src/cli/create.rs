@@ -109,6 +109,7 @@ pub(super) fn options(app: &App<'_>) -> Result<Options> {
         no_new_keyring: app.flag("no-new-keyring"),
         preserve_fds: inherited.count,
         cgroup_disabled: app.cgroup_disabled,
+        rootless: app.rootless,
         notify,
         listen_env: inherited.env,
     })
@@ -156,11 +157,6 @@ fn listen_fds() -> (u32, Vec<String>) {
 pub(super) fn enter_safely(parsed: &Parsed<'_>, args: &[&std::ffi::CStr]) -> Result<()> {
     if !matches!(parsed.command.name, "create" | "run" | "exec") {
         return Ok(());
-    }
-    if !rustix::process::geteuid().is_root() {
-        return Err(Error::Usage(
-            "running containers without root privileges is not supported by this version of proa".into(),
-        ));
     }
     // First, since the program begins anew by it.
     sys::seal(args).context(|| "run from a sealed copy of the program".to_owned())?;

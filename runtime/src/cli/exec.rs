@@ -215,6 +215,7 @@ impl Exec<'_, '_> {
             cgroup: cgroup(app, self.record)?,
             console_socket,
             preserve_fds: preserve_fds(&app.parsed)?,
+            rootless: app.rootless,
         };
         let mut prepared = exec::prepare(&mut process, &request)?;
         let terminal = prepared.console.take().map(Terminal::new).transpose()?;

@@ -20,6 +20,7 @@ mod table;
 
 use crate::error::{Context, Error, Result};
 use crate::logging;
+use crate::parent::rootless;
 use crate::state::{Record, StateDir, StateRoot};
 use flags::{Outcome, Parsed};
 use log::LevelFilter;
@@ -34,6 +35,8 @@ struct App<'a> {
     /// `--root` was given: it has to be there for commands that only read.
     root_given: bool,
     cgroup_disabled: bool,
+    /// `--rootless`, unless it is left to us.
+    rootless: Option<bool>,
 }
 
 /// Runs the command line; the status for the shell.
@@ -112,11 +115,12 @@ impl<'a> App<'a> {
             (_, Some(other)) => return Err(format!("--log-level {other:?} is none of error, warning, debug")),
         };
         logging::start(&logging::Settings { file: global.get("log"), json, level })?;
-        if let Some(word) = global.get("rootless")
-            && !matches!(word, "auto" | "true" | "false")
-        {
-            return Err(format!("--rootless {word:?} is none of true, false, auto"));
-        }
+        let rootless = match global.get("rootless") {
+            None | Some("auto") => None,
+            Some("true") => Some(true),
+            Some("false") => Some(false),
+            Some(other) => return Err(format!("--rootless {other:?} is none of true, false, auto")),
+        };
         let manager = global.get("cgroup-manager").unwrap_or("cgroupfs");
         let cgroup_disabled = match manager {
             "cgroupfs" if !global.has("systemd-cgroup") => false,
@@ -134,7 +138,7 @@ impl<'a> App<'a> {
             return Err("--root must not be /".into());
         }
         let root_given = global.get("root").is_some();
-        Ok(App { parsed, root, root_given, cgroup_disabled })
+        Ok(App { parsed, root, root_given, cgroup_disabled, rootless })
     }
 
     fn dispatch(&self) -> Result<i32> {
@@ -202,11 +206,14 @@ fn with_record<T>(app: &App<'_>, with: impl FnOnce(&StateRoot, &StateDir, &Recor
     with(&root, &dir, &record)
 }
 
-/// /run/proa for root, else below the user's runtime directory.
+/// /run/proa for root, else below the user's runtime directory. Root of a user namespace is such a user, but where USER
+/// says that it is root for the whole of a session.
 fn default_root() -> PathBuf {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
-    match (rustix::process::geteuid().is_root(), runtime) {
-        (false, Some(dir)) => Path::new(&dir).join("proa"),
+    let root = || rustix::process::geteuid().is_root();
+    let named_root = || std::env::var_os("USER").is_some_and(|user| user == "root");
+    match runtime {
+        Some(dir) if !root() || (rootless::is_in_user_namespace() && !named_root()) => Path::new(&dir).join("proa"),
         _ => PathBuf::from("/run/proa"),
     }
 }

@@ -4,7 +4,7 @@ use super::clone::{self, Made, Request as CloneRequest, Side};
 use super::hooks::{self, HookDocument};
 use super::listener::{self, Filtered};
 use super::undo::Undo;
-use super::{describe, host_mounts, id_map, intel_rdt, limits, mapped_ids, net_devices, notify, sockets};
+use super::{describe, host_mounts, id_map, intel_rdt, limits, mapped_ids, net_devices, notify, rootless, sockets};
 use crate::child::{self, Init};
 use crate::config::spec::{Map, Str};
 use crate::error::{Context, Error, Result, bad};
@@ -60,12 +60,15 @@ pub(crate) fn create<'a>(mut plan: Plan, root: &'a StateRoot, request: Request<'
 type MadeContainer = (i32, Channel, Option<OwnedFd>);
 
 fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began: &mut bool) -> Result<MadeContainer> {
+    if !plan.namespaces.has_own(libc::CLONE_NEWUSER) && !rustix::process::geteuid().is_root() {
+        return Err(bad("linux.namespaces", "without root privileges a container needs a user namespace"));
+    }
     let entries = clone::open_namespaces(&plan.namespaces)?;
     let story = Story { boot_id: state::boot_id()?, created: crate::time::now() };
     undo.host_mounts = host_mounts::before(plan)?.map(|mounts| (plan.root.path.to_string(), mounts));
     story.write(plan, undo, &plan.cgroup, None)?;
     let listener = fill_directory(plan, request, undo)?;
-    let cgroup = plan.cgroup.create().map_err(|error| bad("linux.cgroupsPath", error))?;
+    let cgroup = rootless::make_cgroup(plan)?;
     undo.cgroup = Some(cgroup.place().clone());
     let id_namespaces = mapped_ids::open(&plan.mapped_ids, &entries)?;
     let sources = Sources::open(&plan.root, &id_namespaces).map_err(|failure| Error::Step(failure.into()))?;
@@ -200,15 +203,14 @@ fn prepare(
 ) -> Result<()> {
     // Before the join: cgroup v1 takes device rules one by one, and the first denies everything; no process enters a
     // cgroup without processors, and none that is to run in real time one without real-time bandwidth.
-    cgroup.prepare(&plan.resources)?;
+    rootless::prepare_cgroup(plan, cgroup)?;
     cgroup.join(pid, in_cgroup)?;
     if join_cgroup {
         channel.signal(Signal::Joined).context(|| "answer the container's init".to_owned())?;
     }
     let Some(process) = &plan.process else { return Ok(()) };
     if let Some(score) = process.oom_score_adj {
-        let path = format!("/proc/{pid}/oom_score_adj");
-        std::fs::write(&path, score.to_string()).context(|| format!("process.oomScoreAdj: write {score} to {path}"))?;
+        rootless::set_oom_score(pid, score, plan.rootless)?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::clone::{self, Made, Request as CloneRequest, Side};
 use super::hooks::HookDocument;
 use super::listener::{self, Filtered};
-use super::{create, describe};
+use super::{create, describe, rootless};
 use crate::child::{self, Stdio, property};
 use crate::error::{Context, Error, Result};
 use crate::plan::{Namespaces, Process};
@@ -25,6 +25,8 @@ pub(crate) struct Request<'a> {
     pub cgroup: Option<cgroup::Cgroup>,
     pub console_socket: Option<OwnedFd>,
     pub preserve_fds: u32,
+    /// `--rootless`, unless it is left to us.
+    pub rootless: Option<bool>,
 }
 
 /// A process in the container that waits for [`Signal::Go`].
@@ -106,8 +108,7 @@ fn serve(process: &Process, request: &Request<'_>, prepared: &mut Prepared, in_c
         _ => {}
     }
     if let Some(score) = process.oom_score_adj {
-        let path = format!("/proc/{}/oom_score_adj", prepared.pid);
-        std::fs::write(&path, score.to_string()).context(|| format!("process.oomScoreAdj: write {score} to {path}"))?;
+        rootless::set_oom_score(prepared.pid, score, request.rootless)?;
     }
     loop {
         match prepared.channel.receive().context(|| "hear from the process".to_owned())? {

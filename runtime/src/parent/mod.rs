@@ -16,6 +16,7 @@ mod mapped_ids;
 mod net_devices;
 mod netlink;
 pub(crate) mod notify;
+pub(crate) mod rootless;
 pub(crate) mod sockets;
 pub(crate) mod start;
 mod undo;

@@ -44,6 +44,8 @@ pub(crate) struct Options {
     /// Descriptors from 3 on that the container keeps.
     pub preserve_fds: u32,
     pub cgroup_disabled: bool,
+    /// `--rootless`, unless it is left to us.
+    pub rootless: Option<bool>,
     /// The directory on the host that holds the notify socket made for the container.
     pub notify: Option<CText>,
     /// Of LISTEN_FDS: environment entries to add.
@@ -58,6 +60,10 @@ pub(crate) struct Plan {
     pub bundle: CText,
     pub namespaces: Namespaces,
     pub cgroup: cgroup::Place,
+    pub cgroups_path_given: bool,
+    /// What `--rootless` says.
+    #[serde(skip)]
+    pub rootless: Option<bool>,
     pub resources: cgroup::Resources,
     pub device_rules: Vec<String>,
     pub root: rootfs::plan::Plan,
@@ -129,6 +135,8 @@ impl Plan {
             domainname,
             annotations: spec.annotations.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
             cgroup: place,
+            cgroups_path_given: cgroups_path.is_some(),
+            rootless: options.rootless,
             resources,
             device_rules,
             preserve_fds: options.preserve_fds,

@@ -54,7 +54,8 @@ impl StateRoot {
         if let Some(parent) = parent {
             std::fs::create_dir_all(parent).context(|| format!("create {}", parent.display()))?;
         }
-        match mkdirat(CWD, path, Mode::from_raw_mode(0o700)) {
+        // The sticky bit keeps it from who clears old files out of XDG_RUNTIME_DIR (XDG Base Directory Specification).
+        match mkdirat(CWD, path, Mode::from_raw_mode(0o1700)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(Error::Sys { what: format!("create {}", path.display()), errno }),
         }

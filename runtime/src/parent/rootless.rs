@@ -1,0 +1,74 @@
+//! What a caller without privileges on the host goes without, rather than fail: a cgroup that nobody asked for, device
+//! rules, an OOM score below the own one.
+//!
+//! Whether the caller is one is asked only once something was refused.
+
+use crate::error::{Context, Error, Result, bad};
+use crate::plan::Plan;
+use cgroup::{Cgroup, Place, Resources};
+use rustix::io::Errno;
+
+/// The inode number of the first user namespace, PROC_USER_INIT_INO of linux/proc_ns.h.
+const FIRST_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+
+/// `asked` is what `--rootless` says; without it, who is not root of the host's first user namespace.
+fn is_rootless(asked: Option<bool>) -> bool {
+    asked.unwrap_or_else(|| !rustix::process::geteuid().is_root() || is_in_user_namespace())
+}
+
+/// Whether this process is in another user namespace than the host's first. A map of all ids to themselves, as systemd
+/// gives services, does not make that one.
+pub(crate) fn is_in_user_namespace() -> bool {
+    rustix::fs::stat("/proc/self/ns/user").is_ok_and(|stat| stat.st_ino != FIRST_USER_NAMESPACE)
+}
+
+fn is_refusal(errno: Errno) -> bool {
+    matches!(errno, Errno::PERM | Errno::ACCESS | Errno::ROFS)
+}
+
+fn may_pass_over(error: &cgroup::Error, rootless: Option<bool>) -> bool {
+    error.errno().is_some_and(|errno| is_refusal(Errno::from_raw_os_error(errno))) && is_rootless(rootless)
+}
+
+/// Makes the container's cgroup, or goes without where neither a path nor a limit was asked for.
+pub(super) fn make_cgroup(plan: &mut Plan) -> Result<Cgroup> {
+    match plan.cgroup.create() {
+        Err(error) if !plan.cgroups_path_given && may_pass_over(&error, plan.rootless) => {
+            if !plan.resources.is_unlimited() {
+                return Err(bad(
+                    "linux.resources",
+                    format_args!("limits need a cgroup, and none can be made: {error}"),
+                ));
+            }
+            log::debug!("going on without a cgroup: {error}");
+            plan.cgroup = Place::disabled();
+            Ok(plan.cgroup.create()?)
+        }
+        made => made.map_err(|error| bad("linux.cgroupsPath", error)),
+    }
+}
+
+/// [`Cgroup::prepare`], without device rules where the kernel does not let the caller set them: the devices that a user
+/// may open are those that the host lets it open.
+pub(super) fn prepare_cgroup(plan: &Plan, cgroup: &Cgroup) -> Result<()> {
+    match cgroup.prepare(&plan.resources) {
+        Err(error) if !plan.resources.devices.is_empty() && may_pass_over(&error, plan.rootless) => {
+            log::debug!("going on without device rules: {error}");
+            Ok(cgroup.prepare(&Resources { devices: Vec::new(), ..plan.resources.clone() })?)
+        }
+        prepared => Ok(prepared?),
+    }
+}
+
+/// `process.oomScoreAdj`, proc_pid_oom_score_adj(5). To lower it takes CAP_SYS_RESOURCE on the host.
+pub(super) fn set_oom_score(pid: i32, score: i32, rootless: Option<bool>) -> Result<()> {
+    let path = format!("/proc/{pid}/oom_score_adj");
+    let what = || format!("process.oomScoreAdj: write {score} to {path}");
+    match std::fs::write(&path, score.to_string()).context(what) {
+        Err(Error::Sys { errno, what }) if is_refusal(errno) && is_rootless(rootless) => {
+            log::debug!("going on without {what}: {}", crate::error::text(errno));
+            Ok(())
+        }
+        done => done,
+    }
+}
