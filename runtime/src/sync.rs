@@ -95,6 +95,8 @@ pub(crate) enum Item {
     Sysctl(u16),
     CreateContainer(u16),
     StartContainer(u16),
+    /// The i-th rule of the annotation for Landlock.
+    Landlock(u16),
     /// RLIMIT_* of `process.rlimits`.
     Rlimit(u16),
     /// The program to execute.
@@ -153,6 +155,7 @@ impl Item {
             Item::Program => (12, 0),
             Item::Property => (13, 0),
             Item::Rlimit(i) => (14, i),
+            Item::Landlock(i) => (15, i),
         }
     }
 
@@ -173,6 +176,7 @@ impl Item {
             11 => Item::StartContainer(i),
             12 => Item::Program,
             14 => Item::Rlimit(i),
+            15 => Item::Landlock(i),
             _ => Item::Property,
         }
     }

@@ -26,6 +26,7 @@ mod host_mounts;
 mod hostile;
 mod ids;
 mod labels;
+mod landlock;
 mod lifecycle;
 mod limits;
 mod mapped_ids;
@@ -113,6 +114,7 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("hook_failures", hook_failures::CASES),
     ("cgroups", cgroups::CASES),
     ("labels", labels::CASES),
+    ("landlock", landlock::CASES),
     ("resources", resources::CASES),
     ("resources_io", resources_io::CASES),
     ("limits", limits::CASES),

@@ -1,6 +1,6 @@
 //! The container's init process until it executes its program: the order of everything, in one screen.
 
-use super::{LabelFiles, Result, filter, identity, program, property, sysctl};
+use super::{LabelFiles, Result, filter, identity, landlock, program, property, sysctl};
 use crate::hooks;
 use crate::plan::{Hook, Plan};
 use crate::sync::{Channel, Failure, Item, Signal, send_descriptor};
@@ -98,6 +98,7 @@ fn build(init: &mut Init<'_>) -> Result<Prepared> {
         // Those of the image must not take descriptors from this process. It ends with execve.
         property("hide the process from hooks", sys::set_dumpable(false))?;
     }
+    landlock::restrict(process)?;
     filter::load_early(process, init.plan.preserve_fds, &init.channel)?;
     Ok((Some(found), home))
 }

@@ -6,6 +6,7 @@ mod identity;
 mod init;
 mod join;
 mod labels;
+mod landlock;
 mod program;
 mod sysctl;
 
@@ -14,6 +15,7 @@ pub(crate) use identity::{Home, Stdio, become_root, take_identity};
 pub(crate) use init::{HookState, Init, run as run_init};
 pub(crate) use join::{Entry, JoinPlan, run as run_join};
 pub(crate) use labels::LabelFiles;
+pub(crate) use landlock::restrict;
 pub(crate) use program::{Found, execute, find};
 
 /// A step of the child.

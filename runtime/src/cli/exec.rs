@@ -7,7 +7,7 @@ use crate::error::{Context, Error, Result, bad};
 use crate::parent::attach::{Foreground, Signals, Terminal};
 use crate::parent::start::document;
 use crate::parent::{exec, sockets};
-use crate::plan::{Host, Process, ProcessOptions};
+use crate::plan::{Host, LANDLOCK_ANNOTATION, Process, ProcessOptions};
 use crate::state::{Record, Status, view};
 use rustix::fd::AsFd;
 use spec::{Capabilities, List, Str};
@@ -242,6 +242,7 @@ impl Exec<'_, '_> {
             keyring: (!self.record.no_new_keyring).then(|| format!("_ses.{}", &*self.record.id)),
             extra_env: &[],
             notify: false,
+            landlock: self.spec.annotation(LANDLOCK_ANNOTATION),
             exec: true,
         };
         let mut warnings = Vec::new();

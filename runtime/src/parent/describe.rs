@@ -13,6 +13,7 @@ pub(crate) fn failure(plan: &Plan, failure: &Failure) -> Error {
         Item::StartContainer(index) => hook("startContainer", &plan.hooks.start_container, index, failure),
         Item::Program => Error::Child(program(plan.process.as_ref(), failure)),
         Item::Rlimit(resource) => Error::Child(rlimit(plan.process.as_ref(), resource, failure)),
+        Item::Landlock(index) => Error::Child(landlock(plan.process.as_ref(), index, failure)),
         item => Error::Child(sentence(plan, item, failure)),
     }
 }
@@ -22,6 +23,7 @@ pub(crate) fn exec_failure(process: &Process, failure: &Failure) -> Error {
     match failure.item {
         Item::Program => Error::Child(program(Some(process), failure)),
         Item::Rlimit(resource) => Error::Child(rlimit(Some(process), resource, failure)),
+        Item::Landlock(index) => Error::Child(landlock(Some(process), index, failure)),
         _ => Error::Child(label(Some(process), failure).unwrap_or_else(|| with_errno(&failure.what, failure.number))),
     }
 }
@@ -45,6 +47,12 @@ fn rlimit(process: Option<&Process>, resource: u16, failure: &Failure) -> String
     limit.map_or_else(String::new, |limit| {
         format!("process.rlimits RLIMIT_{}: set soft {} and hard {}: {errno}", limit.name(), limit.soft, limit.hard)
     })
+}
+
+fn landlock(process: Option<&Process>, index: u16, failure: &Failure) -> String {
+    let rules = process.and_then(|process| process.landlock.as_ref()).map(|landlock| &landlock.rules);
+    let path = rules.and_then(|rules| rules.get(usize::from(index))).map(|rule| rule.path.to_string());
+    with_errno(&format!("landlock {:?}: {}", path.unwrap_or_default(), failure.what), failure.number)
 }
 
 /// A label that the kernel did not take; ENOENT means that no such profile is loaded.

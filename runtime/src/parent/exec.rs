@@ -190,6 +190,7 @@ fn enter(
     let labels = child::LabelFiles::open(&process.labels)?;
     let home = child::take_identity(process, stdio, labels, userns, channel)?;
     let found = child::find(process)?;
+    child::restrict(process)?;
     child::load_early(process, request.preserve_fds, channel)?;
     Ok((found, home))
 }

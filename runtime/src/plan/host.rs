@@ -59,6 +59,11 @@ impl Host {
         crate::sys::has_filter_flags(flag)
     }
 
+    /// The version of Landlock, if the kernel has it and it is on.
+    pub(crate) fn landlock_version(&self) -> Option<u32> {
+        crate::sys::landlock_version().ok()
+    }
+
     /// Whether the kernel has huge pages of so many kilobytes.
     pub(crate) fn has_hugepages(&self, kilobytes: u64) -> bool {
         rustix::fs::stat(format!("/sys/kernel/mm/hugepages/hugepages-{kilobytes}kB")).is_ok()

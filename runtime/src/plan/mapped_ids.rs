@@ -33,9 +33,9 @@ pub(super) fn apply(spec: &Spec<'_>, namespaces: &Namespaces, root: &mut Plan) -
         }
         planned.ids = Some(MappedIds { namespace: number(&mut sources, source), recursive });
     }
-    if let Some((_, word)) = spec.annotations.iter().find(|(key, _)| &**key == ROOT_ANNOTATION) {
+    if let Some(word) = spec.annotation(ROOT_ANNOTATION) {
         let property = format!("annotations[{ROOT_ANNOTATION:?}]");
-        let recursive = match &**word {
+        let recursive = match word {
             "idmap" => false,
             "ridmap" => true,
             other => return Err(bad(property, format_args!("{other:?} is neither idmap nor ridmap"))),

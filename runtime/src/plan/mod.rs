@@ -9,6 +9,7 @@ mod devices;
 mod hooks;
 mod host;
 mod labels;
+mod landlock;
 mod linux;
 mod mapped_ids;
 mod mounts;
@@ -21,6 +22,7 @@ mod sysctl;
 pub(crate) use hooks::{Hook, Hooks, hooks_of};
 pub(crate) use host::Host;
 pub(crate) use labels::{Label, Labels};
+pub(crate) use landlock::{ANNOTATION as LANDLOCK_ANNOTATION, Landlock};
 pub(crate) use linux::{IntelRdt, NetDevice};
 pub(crate) use mapped_ids::IdSource;
 pub(crate) use namespaces::{IdMapping, IdMaps, NAMESPACES, Namespaces};
@@ -111,6 +113,7 @@ impl Plan {
             keyring: (!options.no_new_keyring).then(|| format!("_ses.{id}")),
             extra_env: &options.listen_env,
             notify: options.notify.is_some(),
+            landlock: spec.annotation(LANDLOCK_ANNOTATION),
             exec: false,
         };
         let process = match &spec.process {

@@ -1,7 +1,7 @@
 //! `process`, for the container's init and for exec: the program, who it runs as, and how it is scheduled.
 
 use super::capabilities::{self, CapabilitySets};
-use super::{Host, Labels, Seccomp, clean, seccomp, text};
+use super::{Host, Labels, Landlock, Seccomp, clean, landlock, seccomp, text};
 use crate::config::spec::{self, Linux};
 use crate::error::{Result, bad};
 use crate::sys::{BitSet, Schedule, StringArray};
@@ -39,6 +39,7 @@ pub(crate) struct Process {
     pub personality: Option<u64>,
     pub keyring: Option<CText>,
     pub seccomp: Option<Seccomp>,
+    pub landlock: Option<Landlock>,
     /// Signals whose default action has to be restored.
     pub ignored_signals: u64,
 }
@@ -64,6 +65,8 @@ pub(crate) struct ProcessOptions<'a> {
     pub keyring: Option<String>,
     pub extra_env: &'a [String],
     pub notify: bool,
+    /// The annotation's value.
+    pub landlock: Option<&'a str>,
     pub exec: bool,
 }
 
@@ -90,6 +93,7 @@ impl Process {
             return Err(bad("process.user.umask", format_args!("{umask} has bits beyond permissions")));
         }
         ids(user)?;
+        let no_new_privileges = process.no_new_privileges.unwrap_or(false);
         // What create has said of the filter need not be said again.
         let mut said = Vec::new();
         let seccomp = seccomp::plan(linux, host, if options.exec { &mut said } else { &mut *warnings })?;
@@ -105,8 +109,9 @@ impl Process {
             umask,
             groups: user.map(|user| user.additional_gids.to_vec()).unwrap_or_default(),
             capabilities: capabilities::plan(process.capabilities.as_ref(), available, warnings),
-            no_new_privileges: process.no_new_privileges.unwrap_or(false),
+            no_new_privileges,
             labels: Labels::new(process, host)?,
+            landlock: options.landlock.map(|value| landlock::plan(value, no_new_privileges, host)).transpose()?,
             rlimits: rlimits(process)?,
             oom_score_adj: oom_score_adj(process)?,
             terminal: process.terminal.unwrap_or(false),

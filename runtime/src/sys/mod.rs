@@ -8,6 +8,7 @@ mod entry;
 mod exec;
 mod identity;
 mod ioctl;
+mod landlock;
 mod schedule;
 mod seal;
 mod seccomp;
@@ -19,6 +20,7 @@ pub(crate) use exec::{
 };
 pub(crate) use identity::*;
 pub(crate) use ioctl::*;
+pub(crate) use landlock::*;
 pub(crate) use schedule::*;
 pub(crate) use seal::seal;
 pub(crate) use seccomp::{NEW_LISTENER, WAIT_KILLABLE_RECV, has_filter_flags, load_filter};

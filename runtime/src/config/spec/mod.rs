@@ -49,6 +49,13 @@ pub(crate) struct Spec<'a> {
     pub linux: Option<Linux<'a>>,
 }
 
+impl Spec<'_> {
+    /// The value of an annotation.
+    pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.iter().find(|(known, _)| &**known == key).map(|(_, value)| &**value)
+    }
+}
+
 /// The container's root file system (config.md, Root).
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
