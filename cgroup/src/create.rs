@@ -7,13 +7,17 @@ use crate::deadline::Deadline;
 use crate::error::{Context, Error};
 use crate::path::{join, parent};
 use crate::place::{Directory, Place, open_directory};
-use crate::{Cgroup, controllers, cpuset, freeze, remove, walk};
+use crate::systemd::{self, Property, Scope};
+use crate::{Cgroup, DeviceRule, controllers, cpuset, freeze, own, remove, walk};
 
 /// How often a directory above is made again that another runtime, ending a container of its own, removed meanwhile.
 const ATTEMPTS: u32 = 16;
 
 /// See [`Place::create`].
 pub(crate) fn create(place: &Place) -> Result<Cgroup, Error> {
+    if place.is_scope() {
+        return Ok(Cgroup::of(place.clone(), None, true));
+    }
     let mut made = Made { directories: Vec::new(), armed: true };
     let mut place = place.clone();
     let mut fresh = false;
@@ -34,7 +38,54 @@ pub(crate) fn create(place: &Place) -> Result<Cgroup, Error> {
         unified = Some(open_directory(&path).context("open", &path)?);
     }
     made.armed = false;
-    Ok(Cgroup { place, unified, fresh })
+    Ok(Cgroup::of(place, unified, fresh))
+}
+
+/// See [`Cgroup::start`].
+pub(crate) fn start(
+    cgroup: &mut Cgroup,
+    scope: &Scope,
+    pid: i32,
+    rules: &[DeviceRule],
+    more: &[Property],
+) -> Result<(), Error> {
+    let started = systemd::start(scope, pid, rules, !cgroup.place.v1.is_empty(), more);
+    // Where systemd has put it is what counts, should its own root be elsewhere than it seemed. A process that has ended
+    // meanwhile is in no cgroup of its own any more.
+    let path = own::systemds(&pid.to_string()).ok().filter(|path| path.ends_with(&scope.path()));
+    // After an error too it may have been made; if not, it can be another container's that goes by that name.
+    if started.is_ok() || path.is_some() {
+        cgroup.place.scope = Some(Scope { started: true, ..scope.clone() });
+    }
+    if let Some(path) = path {
+        for directory in cgroup.place.v1.iter_mut().chain(&mut cgroup.place.unified) {
+            directory.path.clone_from(&path);
+        }
+    }
+    started?;
+    let mut made = Made { directories: Vec::new(), armed: true };
+    for directory in &mut cgroup.place.v1 {
+        make_beside(&mut made, directory)?;
+    }
+    if let Some(directory) = &mut cgroup.place.unified {
+        make_beside(&mut made, directory)?;
+        let path = directory.full();
+        cgroup.unified = Some(open_directory(&path).context("open", &path)?);
+    }
+    made.armed = false;
+    Ok(())
+}
+
+/// A directory that systemd has not made, as it does not manage that hierarchy.
+fn make_beside(made: &mut Made, directory: &mut Directory) -> Result<(), Error> {
+    if directory.exists()? {
+        return Ok(());
+    }
+    made.make(directory)?;
+    if directory.has("cpuset") {
+        cpuset::fill(directory)?;
+    }
+    Ok(())
 }
 
 /// What has been made so far; removed again unless disarmed.

@@ -55,7 +55,7 @@ impl DeviceRule {
         self.read || self.write || self.mknod
     }
 
-    fn same_devices(&self, other: &DeviceRule) -> bool {
+    pub(crate) fn same_devices(&self, other: &DeviceRule) -> bool {
         self.kind == other.kind && self.major == other.major && self.minor == other.minor
     }
 

@@ -16,6 +16,22 @@ pub enum Error {
         /// What is wrong with it, as the end of a sentence.
         reason: &'static str,
     },
+    /// `linux.cgroupsPath` is not of the form that the systemd driver wants.
+    #[error(
+        "linux.cgroupsPath: expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {path:?} instead"
+    )]
+    NoScopePath {
+        /// The path as it was given.
+        path: String,
+    },
+    /// systemd has not done what it was asked to.
+    #[error("systemd: {step}: {problem}")]
+    Systemd {
+        /// What it was asked to do, to which unit.
+        step: String,
+        /// Why it was not done.
+        problem: String,
+    },
     /// A path given to enter a sub-cgroup does not stay below the container's cgroup.
     #[error("sub-cgroup {path:?}: {reason}")]
     BadSubPath {

@@ -9,6 +9,7 @@ use crate::mountinfo::{self, CgroupMount};
 use crate::own::{self, Membership};
 use crate::path::{Wish, join, parent};
 use crate::place::{Directory, Place};
+use crate::systemd::{self, Scope};
 
 /// Where systemd, and everyone after it, mounts them.
 const ROOT: &str = "/sys/fs/cgroup";
@@ -179,6 +180,21 @@ impl Host {
         };
         let v1 = self.hierarchies.iter().map(directory).collect::<Result<_, Error>>()?;
         Ok(Place::new(self.unified.as_ref().map(directory).transpose()?, v1))
+    }
+
+    /// The place of the scope that `linux.cgroupsPath` means to the systemd driver, `slice:prefix:name`; where that is
+    /// absent, of `proa-ID.scope` in its default slice. Nothing is made or looked for but where systemd itself is.
+    ///
+    /// # Errors
+    /// The path has not that form, or a part of it cannot be in a unit's name.
+    pub fn scope(&self, cgroups_path: Option<&str>, id: &str) -> Result<Place, Error> {
+        let user = systemd::is_user();
+        let scope = Scope::new(cgroups_path, id, user)?;
+        let path = format!("{}{}", systemd::root(user)?, scope.path());
+        let directory = |hierarchy: &Hierarchy| hierarchy.directory(path.clone());
+        let v1 = self.hierarchies.iter().map(directory).collect();
+        let place = Place::new(self.unified.as_ref().map(directory), v1);
+        Ok(Place { scope: Some(scope), ..place })
     }
 
     /// The place where a process is now, for another to join it there: the container may have moved its own init.

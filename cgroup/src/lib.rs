@@ -26,6 +26,7 @@ mod join;
 mod kill;
 mod limits;
 mod mountinfo;
+mod oom;
 mod own;
 mod path;
 mod place;
@@ -33,20 +34,31 @@ mod remove;
 mod resources;
 mod sub;
 mod sys;
+mod systemd;
+mod usage;
 mod walk;
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use systemd::Written;
 
 pub use devices::{DeviceKind, DeviceRule, default_device_rules};
 pub use error::Error;
 pub use host::{Hierarchy, Host, Mode};
 pub use mountinfo::unescape;
+pub use oom::OomWatch;
 pub use place::Place;
 pub use resources::{
     BlockIo, Cpu, DeviceWeight, HugepageLimit, Limit, Memory, Network, Rdma, Resources, Throttle, ThrottleKind,
     check_unified_name,
 };
 pub use sub::SubCgroup;
+pub use systemd::Property;
+pub use usage::{
+    Amount, CpuUsage, CpusetUsage, HugetlbUsage, IoEntry, IoUsage, MemoryUsage, PidsUsage, Pressure, RdmaUsage, Stall,
+    Usage,
+};
 
 /// A container's cgroup, in all hierarchies at once. Dropping it leaves the cgroup as it is.
 #[derive(Debug)]
@@ -56,9 +68,29 @@ pub struct Cgroup {
     unified: Option<OwnedFd>,
     /// Whether the directory in cgroup v2 was made by this handle, so that nothing of anybody's is attached to it.
     fresh: bool,
+    /// What systemd has to be told of a scope: the limits that were written to its files.
+    written: RefCell<Vec<Written>>,
 }
 
 impl Cgroup {
+    fn of(place: Place, unified: Option<OwnedFd>, fresh: bool) -> Cgroup {
+        Cgroup { place, unified, fresh, written: RefCell::default() }
+    }
+
+    /// Makes the scope around a process, with device rules as systemd takes them and properties of its own; waits until
+    /// the process is in it, in those hierarchies that systemd manages, and makes the other directories. The place to
+    /// keep is another then. Does nothing for a cgroup that is no scope.
+    ///
+    /// # Errors
+    /// [`Error::Systemd`]: it cannot be reached within 25 s, or refuses; or a directory cannot be made. The scope may be
+    /// there: [`Place::remove`] takes it back once the process has ended.
+    pub fn start(&mut self, pid: i32, rules: &[DeviceRule], properties: &[Property]) -> Result<(), Error> {
+        match self.place.scope.clone() {
+            Some(scope) => create::start(self, &scope, pid, rules, properties),
+            None => Ok(()),
+        }
+    }
+
     /// The place to keep: as given, with what creation has made above it.
     pub fn place(&self) -> &Place {
         &self.place
@@ -81,7 +113,13 @@ impl Cgroup {
     /// The first write that fails, with `errno` ESRCH when the process is gone, EBUSY when a cgroup v2 has handed
     /// controllers to cgroups below it. The process is then in some of the hierarchies.
     pub fn join(&self, pid: i32, in_unified: bool) -> Result<(), Error> {
-        join::join(&self.place, pid, !in_unified)
+        match (join::join(&self.place, pid, !in_unified), &self.place.scope) {
+            // The way there is through cgroups of others, from another session say.
+            (Err(error), Some(scope)) if matches!(error.errno(), Some(libc::EACCES | libc::EPERM)) => {
+                systemd::attach(scope, pid)
+            }
+            (joined, _) => joined,
+        }
     }
 
     /// The cgroup as a process should enter it that goes to other cgroups, below this one, in some hierarchies.
@@ -109,7 +147,14 @@ impl Cgroup {
     /// # Errors
     /// As for [`Cgroup::prepare`]: [`Error::Limit`]; limits before it are in force then.
     pub fn limit(&self, resources: &Resources) -> Result<(), Error> {
-        if self.place.is_disabled() { Ok(()) } else { limits::limit(self, resources) }
+        if self.place.is_disabled() {
+            return Ok(());
+        }
+        limits::limit(self, resources)?;
+        match &self.place.scope {
+            Some(scope) => systemd::set(scope, &self.written.take()),
+            None => Ok(()),
+        }
     }
 
     /// [`Cgroup::prepare`] and [`Cgroup::limit`] in one, for a cgroup that is in use.
@@ -119,6 +164,30 @@ impl Cgroup {
     pub fn apply(&self, resources: &Resources) -> Result<(), Error> {
         self.prepare(resources)?;
         self.limit(resources)
+    }
+
+    /// What its processes use, and those of cgroups below. Files that there are not count nothing.
+    ///
+    /// # Errors
+    /// A file that is there and cannot be read or understood.
+    pub fn usage(&self) -> Result<Usage, Error> {
+        usage::read(&self.place)
+    }
+
+    /// Something to wait by for the kernel killing a process for want of memory; `None` where memory is not counted.
+    ///
+    /// # Errors
+    /// The kernel does not let it be watched.
+    pub fn watch_oom(&self) -> Result<Option<OomWatch>, Error> {
+        OomWatch::new(self)
+    }
+
+    /// The limit on memory that is in force; `None` where it cannot be told.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn memory_limit(&self) -> Result<Option<Limit>, Error> {
+        limits::memory_limit(self)
     }
 
     /// How many of its processes, and of those below, were killed for want of memory, since it was made. Zero where

@@ -39,6 +39,17 @@ pub(crate) fn unified(process: &str) -> Result<Membership, Error> {
     })
 }
 
+/// The cgroup of `process` where systemd keeps its units: in cgroup v2 where that is alone, else in v1's hierarchy of its
+/// own, or in the v2 beside the others.
+pub(crate) fn systemds(process: &str) -> Result<String, Error> {
+    let all = memberships(process)?;
+    let of = |controllers: &str| all.iter().find(|line| line.controllers == controllers);
+    of("name=systemd").or_else(|| of("")).map(|line| line.path.clone()).ok_or_else(|| Error::Malformed {
+        file: format!("/proc/{process}/cgroup"),
+        line: "no cgroup of systemd's".to_owned(),
+    })
+}
+
 fn parse(bytes: &[u8], file: &str) -> Result<Vec<Membership>, Error> {
     bytes
         .split(|byte| *byte == b'\n')

@@ -8,11 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error};
 use crate::path::join;
+use crate::systemd::Scope;
 use crate::{Cgroup, Hierarchy, create, remove};
 
 /// Where a container's cgroup is, in each hierarchy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
+    /// The scope that systemd makes the directories for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) scope: Option<Scope>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unified: Option<Directory>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -59,7 +63,7 @@ impl Directory {
     }
 
     /// Whether the directory is there.
-    fn exists(&self) -> Result<bool, Error> {
+    pub(crate) fn exists(&self) -> Result<bool, Error> {
         let path = self.full();
         match accessat(CWD, &*path, Access::EXISTS, AtFlags::empty()) {
             Ok(()) => Ok(true),
@@ -71,7 +75,12 @@ impl Directory {
 
 impl Place {
     pub(crate) fn new(unified: Option<Directory>, v1: Vec<Directory>) -> Place {
-        Place { unified, v1 }
+        Place { scope: None, unified, v1 }
+    }
+
+    /// Whether systemd makes it, around the first process.
+    pub fn is_scope(&self) -> bool {
+        self.scope.is_some()
     }
 
     /// No place: the container stays in the cgroups of who starts it. Whatever is done with it does nothing, but for
@@ -86,7 +95,7 @@ impl Place {
     }
 
     /// Makes the cgroup, with the directories above it that are missing, and enables on cgroup v2 all controllers
-    /// there are in them. The umask applies, from 0755.
+    /// there are in them. The umask applies, from 0755. A scope is not made yet, see [`Cgroup::start`].
     ///
     /// [`Cgroup::place`] is then the place to keep: it also knows which directories above it were made.
     ///
@@ -97,11 +106,15 @@ impl Place {
         create::create(self)
     }
 
-    /// Opens the cgroup that was made; `None` when it is gone already, in every hierarchy.
+    /// Opens the cgroup that was made; `None` when it is gone already, in every hierarchy, or is a scope that was not.
     ///
     /// # Errors
     /// Any but that it does not exist.
     pub fn open(&self) -> Result<Option<Cgroup>, Error> {
+        if self.scope.as_ref().is_some_and(|scope| !scope.started) {
+            return Ok(None);
+        }
+        self.check()?;
         let unified = match &self.unified {
             Some(directory) => match open_directory(&directory.full()) {
                 Ok(fd) => Some(fd),
@@ -114,7 +127,7 @@ impl Place {
         for directory in &self.v1 {
             there = there || directory.exists()?;
         }
-        Ok(there.then(|| Cgroup { place: self.clone(), unified, fresh: false }))
+        Ok(there.then(|| Cgroup::of(self.clone(), unified, false)))
     }
 
     /// Removes the cgroup with those below it in all hierarchies, see [`Cgroup::remove`], without opening it first.
@@ -122,7 +135,18 @@ impl Place {
     /// # Errors
     /// As there.
     pub fn remove(&self) -> Result<(), Error> {
+        self.check()?;
         remove::remove(self)
+    }
+
+    /// No container's cgroup is the root of a hierarchy, where everything is that runs.
+    fn check(&self) -> Result<(), Error> {
+        match self.directories().find(|directory| !directory.path.starts_with('/') || directory.path == "/") {
+            Some(directory) => {
+                Err(Error::BadPath { path: directory.full(), reason: "it is no cgroup of a container's" })
+            }
+            None => Ok(()),
+        }
     }
 
     /// The host path of the cgroup in a cgroup v1 hierarchy.
@@ -186,6 +210,15 @@ mod tests {
         assert!(cgroup.unified_fd().is_none());
         assert!(disabled.open().unwrap().is_some());
         cgroup.remove().unwrap();
+    }
+
+    #[test]
+    fn the_root_of_a_hierarchy_is_no_containers() {
+        for path in ["/", ""] {
+            let place = Place::new(Some(Directory::new("", "/nowhere", path.into())), vec![]);
+            assert!(matches!(place.open(), Err(Error::BadPath { .. })));
+            assert!(matches!(place.remove(), Err(Error::BadPath { .. })));
+        }
     }
 
     #[test]

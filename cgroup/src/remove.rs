@@ -11,6 +11,7 @@ use crate::error::{Context, Error};
 use crate::files::{self, text};
 use crate::path::{join, parent};
 use crate::place::{Directory, Place};
+use crate::systemd::{self, Scope};
 use crate::walk;
 
 /// How long processes that have been killed may take to go.
@@ -20,11 +21,67 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) fn remove(place: &Place) -> Result<(), Error> {
     let mut result = Ok(());
     let mut deadline = Deadline::after(PATIENCE);
+    match &place.scope {
+        Some(scope) if !scope.started => return forget(place, scope, &mut deadline),
+        Some(scope) => result = stop(place, scope, &mut deadline),
+        None => {}
+    }
     // The cgroup of v2 comes first: it can tell when its processes have gone, and then they have gone everywhere.
     for directory in place.directories() {
         result = result.and(remove_directory(directory, &mut deadline));
     }
     result
+}
+
+/// Ends a scope, which takes its directories along. Not before it is empty: systemd would kill what is in it at its
+/// leisure. Without systemd the directories are removed as others are, and nothing is missed.
+fn stop(place: &Place, scope: &Scope, deadline: &mut Deadline) -> Result<(), Error> {
+    for directory in place.directories() {
+        let path = directory.full();
+        let mut processes = Vec::new();
+        loop {
+            wait_unpopulated(directory, deadline)?;
+            processes.clear();
+            walk::processes(&path, &mut processes)?;
+            if processes.is_empty() {
+                break;
+            }
+            if !deadline.pause() {
+                return Err(Error::Busy { path, waited: PATIENCE, processes });
+            }
+        }
+    }
+    match systemd::stop(scope) {
+        Err(error) if place.directories().all(|directory| matches!(directory.exists(), Ok(false))) => {
+            log::debug!("{error}");
+            Ok(())
+        }
+        stopped => stopped,
+    }
+}
+
+/// Takes back a scope of which it is not known that it was made. If it was, it held the container's first process, which
+/// has ended, and systemd is about to forget it; one with processes in it is another container's.
+fn forget(place: &Place, scope: &Scope, deadline: &mut Deadline) -> Result<(), Error> {
+    let there = || place.directories().map(Directory::exists).try_fold(false, |any, one| Ok::<_, Error>(any | one?));
+    while there()? {
+        let mut processes = Vec::new();
+        for directory in place.directories() {
+            walk::processes(&directory.full(), &mut processes)?;
+        }
+        if !processes.is_empty() {
+            return Ok(());
+        }
+        if !deadline.pause() {
+            systemd::stop(scope)?;
+            break;
+        }
+        // What systemd does not manage stays; what it does goes by itself.
+        for directory in &place.v1 {
+            files::remove_directory(&directory.full()).ok();
+        }
+    }
+    Ok(())
 }
 
 /// Removes a cgroup of one hierarchy, those below it, and those above that were made for it and are in no other use.

@@ -58,7 +58,7 @@ pub(crate) fn within(cgroup: &Cgroup, subs: &[SubCgroup<'_>]) -> Result<Cgroup, 
             result => Some(result.context("enter", &directory.full())?),
         };
     }
-    Ok(Cgroup { place, unified, fresh: false })
+    Ok(Cgroup::of(place, unified, false))
 }
 
 /// Opens a cgroup from the descriptor of one above it. No name is `..` (see `clean`) and there are no links.

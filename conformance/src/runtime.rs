@@ -46,6 +46,8 @@ pub struct Runtime {
     /// Its `--root`.
     pub root: PathBuf,
     scratch: PathBuf,
+    /// Whether all calls are made with `--systemd-cgroup`: CGROUP_MANAGER=systemd.
+    pub systemd: bool,
     calls: Cell<u32>,
     transcript: RefCell<Vec<Record>>,
 }
@@ -81,6 +83,7 @@ impl Runtime {
             kind,
             root: scratch.join("root"),
             scratch: scratch.to_owned(),
+            systemd: std::env::var_os("CGROUP_MANAGER").is_some_and(|manager| manager == "systemd"),
             calls: Cell::new(0),
             transcript: RefCell::new(Vec::new()),
         }
@@ -92,10 +95,14 @@ impl Runtime {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
+        let mut global = vec!["--root".into(), self.root.clone().into()];
+        if self.systemd {
+            global.push("--systemd-cgroup".into());
+        }
         Call {
             runtime: self,
             wrapper: Vec::new(),
-            global: vec!["--root".into(), self.root.clone().into()],
+            global,
             options: Vec::new(),
             args: args.into_iter().map(|arg| arg.as_ref().to_owned()).collect(),
             env: Vec::new(),

@@ -305,6 +305,11 @@ impl Test<'_> {
         if self.runtime.kind == Kind::Proa { Ok(()) } else { Err(Skip(format!("proa's own: {reason}"))) }
     }
 
+    /// Skips the test under the systemd driver.
+    pub fn not_by_systemd(&self, reason: &str) -> Done {
+        if self.runtime.systemd { Err(Skip(format!("with systemd: {reason}"))) } else { Ok(()) }
+    }
+
     /// Skips the test where the machine lacks something.
     pub fn needs(&self, there: bool, what: &str) -> Done {
         if there { Ok(()) } else { Err(Skip(format!("not on this machine: {what}"))) }

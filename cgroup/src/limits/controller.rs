@@ -1,6 +1,7 @@
 //! The files of one controller in a container's cgroup: written and read by name, with errors that name the limit.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt::Display;
 
 use rustix::fd::{AsFd, BorrowedFd};
@@ -11,6 +12,7 @@ use crate::error::{Context, Error};
 use crate::files::{TEXT, read_text};
 use crate::path::parent;
 use crate::place::Directory;
+use crate::systemd::Written;
 use crate::{Cgroup, controllers};
 
 /// Which files a controller has.
@@ -40,13 +42,15 @@ pub(crate) trait Files {
 pub(crate) struct Controller<'c> {
     pub(crate) version: Version,
     files: Box<dyn Files + 'c>,
+    /// Where to note what was written, for a scope.
+    written: Option<&'c RefCell<Vec<Written>>>,
 }
 
 impl<'c> Controller<'c> {
     /// Where the host has the controller with that v1 name: in v1, else in v2. `limit` is what asks for it.
     pub(crate) fn of(cgroup: &'c Cgroup, name: &str, limit: &str) -> Result<Controller<'c>, Error> {
         if let Some(directory) = cgroup.place.v1.iter().find(|directory| directory.has(name)) {
-            return Ok(Controller::new(Version::V1, V1(Cow::Borrowed(directory))));
+            return Ok(Controller::new(Version::V1, V1(Cow::Borrowed(directory))).noting(cgroup));
         }
         match name {
             "net_cls" | "net_prio" => Err(Error::no_v1(name).limit(limit)),
@@ -60,11 +64,15 @@ impl<'c> Controller<'c> {
             return Err(Error::NoUnified.limit(limit));
         };
         let hybrid = !cgroup.place.v1.is_empty();
-        Ok(Controller::new(Version::V2, V2 { directory, fd, hybrid }))
+        Ok(Controller::new(Version::V2, V2 { directory, fd, hybrid }).noting(cgroup))
     }
 
     pub(crate) fn new(version: Version, files: impl Files + 'c) -> Controller<'c> {
-        Controller { version, files: Box::new(files) }
+        Controller { version, files: Box::new(files), written: None }
+    }
+
+    fn noting(self, cgroup: &'c Cgroup) -> Controller<'c> {
+        Controller { written: cgroup.place.is_scope().then_some(&cgroup.written), ..self }
     }
 
     /// Writes a value.
@@ -84,7 +92,13 @@ impl<'c> Controller<'c> {
     }
 
     fn write(&self, file: &str, values: &[&str]) -> Result<(), Errno> {
-        self.files.write(file, values)
+        self.files.write(file, values)?;
+        if let Some(written) = self.written {
+            let version = self.version;
+            let note = |value: &&str| Written { version, file: file.to_owned(), value: (*value).to_owned() };
+            written.borrow_mut().extend(values.iter().map(note));
+        }
+        Ok(())
     }
 
     /// The sentence for a write that failed.
@@ -111,7 +125,11 @@ impl<'c> Controller<'c> {
 
     /// The directories above that were made for this one, the topmost first.
     pub(crate) fn made_above(&self) -> Vec<Controller<'_>> {
-        self.files.made_above().into_iter().map(|files| Controller { version: self.version, files }).collect()
+        self.files
+            .made_above()
+            .into_iter()
+            .map(|files| Controller { version: self.version, files, written: None })
+            .collect()
     }
 }
 

@@ -151,6 +151,21 @@ fn check_usage(files: &Controller<'_>, memory: &Memory) -> Result<(), Error> {
     Ok(())
 }
 
+/// What is in force. cgroup v1 says "none" by the largest number of whole pages.
+pub(crate) fn memory_limit(cgroup: &Cgroup) -> Result<Option<Limit>, Error> {
+    const NONE: u64 = i64::MAX as u64 & !0xffff;
+    let files = Controller::of(cgroup, "memory", "memory")?;
+    let file = match files.version {
+        Version::V1 => "memory.limit_in_bytes",
+        Version::V2 => "memory.max",
+    };
+    match files.number("memory", file) {
+        Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
+        Ok(bytes) if bytes >= NONE => Ok(Some(Limit::Unlimited)),
+        bytes => Ok(Some(Limit::Of(bytes?))),
+    }
+}
+
 /// How many processes of the cgroup, and of cgroups below, were killed for want of memory.
 pub(crate) fn oom_kills(cgroup: &Cgroup) -> Result<u64, Error> {
     let files = Controller::of(cgroup, "memory", "memory")?;

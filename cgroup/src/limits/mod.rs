@@ -18,8 +18,8 @@ mod pids;
 mod rdma;
 mod unified;
 
-pub(crate) use controller::Controller;
-pub(crate) use memory::oom_kills;
+pub(crate) use controller::{Controller, Version};
+pub(crate) use memory::{memory_limit, oom_kills};
 
 use crate::Cgroup;
 use crate::error::Error;

@@ -16,6 +16,7 @@ mod cli;
 mod commands;
 mod devices;
 mod errors;
+mod events;
 mod exec;
 mod fallbacks;
 mod fds;
@@ -54,8 +55,10 @@ mod scheduling;
 mod seccomp;
 mod seccomp_listener;
 mod state_faults;
+mod systemd;
 mod terminal;
 mod time_namespaces;
+mod update;
 
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
@@ -119,6 +122,9 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("resources_io", resources_io::CASES),
     ("limits", limits::CASES),
     ("mapped_ids", mapped_ids::CASES),
+    ("update", update::CASES),
+    ("events", events::CASES),
+    ("systemd", systemd::CASES),
     ("misc", misc::CASES),
     ("scheduling", scheduling::CASES),
     ("net_devices", net_devices::CASES),

@@ -106,7 +106,7 @@ pub(super) fn command() -> Result<()> {
         linux: Linux {
             namespaces: NAMESPACES.iter().map(|(name, ..)| *name).collect(),
             capabilities: capabilities.iter().map(ToString::to_string).collect(),
-            cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
+            cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
             seccomp: Seccomp::new(),
             apparmor: Enabled { enabled: true },
             selinux: Enabled { enabled: true },
@@ -118,7 +118,7 @@ pub(super) fn command() -> Result<()> {
         annotations: BTreeMap::from([
             ("org.opencontainers.runc.checkpoint.enabled", "false".to_owned()),
             // Commands of runc's that this version refuses.
-            ("io.github.proa.commands.missing", "checkpoint events restore update".to_owned()),
+            ("io.github.proa.commands.missing", "checkpoint restore".to_owned()),
             // Whose system calls a seccomp profile can name.
             ("io.github.proa.seccomp.kernel", crate::seccomp::KERNEL.to_owned()),
             ("io.github.proa.version", env!("CARGO_PKG_VERSION").to_owned()),

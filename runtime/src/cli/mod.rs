@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod flags;
@@ -17,10 +18,12 @@ mod spec;
 mod start;
 mod state;
 mod table;
+mod update;
 
 use crate::error::{Context, Error, Result};
 use crate::logging;
 use crate::parent::rootless;
+use crate::plan::CgroupManager;
 use crate::state::{Record, StateDir, StateRoot};
 use flags::{Outcome, Parsed};
 use log::LevelFilter;
@@ -34,7 +37,7 @@ struct App<'a> {
     root: PathBuf,
     /// `--root` was given: it has to be there for commands that only read.
     root_given: bool,
-    cgroup_disabled: bool,
+    cgroup_manager: CgroupManager,
     /// `--rootless`, unless it is left to us.
     rootless: Option<bool>,
 }
@@ -121,14 +124,13 @@ impl<'a> App<'a> {
             Some("false") => Some(false),
             Some(other) => return Err(format!("--rootless {other:?} is none of true, false, auto")),
         };
-        let manager = global.get("cgroup-manager").unwrap_or("cgroupfs");
-        let cgroup_disabled = match manager {
-            "cgroupfs" if !global.has("systemd-cgroup") => false,
-            "disabled" => true,
-            "systemd" | "cgroupfs" => {
-                return Err("the systemd cgroup driver is not supported by this version of proa".into());
-            }
-            other => return Err(format!("--cgroup-manager {other:?} is none of cgroupfs, systemd, disabled")),
+        let systemd = global.has("systemd-cgroup");
+        let cgroup_manager = match global.get("cgroup-manager") {
+            None | Some("cgroupfs") if systemd => CgroupManager::Systemd,
+            None | Some("cgroupfs") => CgroupManager::Cgroupfs,
+            Some("systemd") => CgroupManager::Systemd,
+            Some("disabled") => CgroupManager::Disabled,
+            Some(other) => return Err(format!("--cgroup-manager {other:?} is none of cgroupfs, systemd, disabled")),
         };
         let root = match global.get("root").filter(|root| !root.is_empty()) {
             Some(root) => std::path::absolute(root).map_err(|error| format!("--root {root:?}: {error}"))?,
@@ -138,7 +140,7 @@ impl<'a> App<'a> {
             return Err("--root must not be /".into());
         }
         let root_given = global.get("root").is_some();
-        Ok(App { parsed, root, root_given, cgroup_disabled, rootless })
+        Ok(App { parsed, root, root_given, cgroup_manager, rootless })
     }
 
     fn dispatch(&self) -> Result<i32> {
@@ -154,6 +156,8 @@ impl<'a> App<'a> {
             "ps" => ps::command(self).map(|()| 0),
             "pause" => pause::pause(self).map(|()| 0),
             "resume" => pause::resume(self).map(|()| 0),
+            "update" => update::command(self).map(|()| 0),
+            "events" => events::command(self).map(|()| 0),
             "spec" => spec::command(self).map(|()| 0),
             "features" => features::command().map(|()| 0),
             "plan" => plan::command(self).map(|()| 0),

@@ -1,6 +1,6 @@
 //! A bundle's directory and the text of its config.json; errors name the line, the column and the property.
 
-use super::spec::{Process, Spec};
+use super::spec::{Process, Resources, Spec};
 use crate::error::{Context, Error, Result};
 use rustix::fs::{FileType, OFlags};
 use serde::Deserialize;
@@ -70,6 +70,11 @@ pub(crate) fn parse_spec(text: &str) -> Result<Spec<'_>> {
 /// Parses the process of `exec --process`.
 pub(crate) fn parse_process<'a>(file: &str, text: &'a str) -> Result<Process<'a>> {
     serde_json::from_str(text).map_err(|_| locate::<Process<'_>>(file, text))
+}
+
+/// Parses linux.resources as `update --resources` takes it.
+pub(crate) fn parse_resources<'a>(file: &str, text: &'a str) -> Result<Resources<'a>> {
+    serde_json::from_str(text).map_err(|_| locate::<Resources<'_>>(file, text))
 }
 
 /// Parses again, slowly, to say where in the document the error is.

@@ -5,4 +5,4 @@ mod bundle;
 mod oracle;
 pub(crate) mod spec;
 
-pub(crate) use bundle::{Bundle, parse_process, parse_spec, unknown_properties};
+pub(crate) use bundle::{Bundle, parse_process, parse_resources, parse_spec, unknown_properties};

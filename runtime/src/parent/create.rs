@@ -68,7 +68,7 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     undo.host_mounts = host_mounts::before(plan)?.map(|mounts| (plan.root.path.to_string(), mounts));
     story.write(plan, undo, &plan.cgroup, None)?;
     let listener = fill_directory(plan, request, undo)?;
-    let cgroup = rootless::make_cgroup(plan)?;
+    let mut cgroup = rootless::make_cgroup(plan)?;
     undo.cgroup = Some(cgroup.place().clone());
     let id_namespaces = mapped_ids::open(&plan.mapped_ids, &entries)?;
     let sources = Sources::open(&plan.root, &id_namespaces).map_err(|failure| Error::Step(failure.into()))?;
@@ -110,10 +110,11 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     let init = state::Init { pid, start_time: ProcessStat::read(pid)?.map_or(0, |stat| stat.start_time) };
     log::debug!("container {}: init is process {pid}, started at tick {}", plan.id, init.start_time);
     story.write(plan, undo, cgroup.place(), Some(init))?;
-    let console = prepare(plan, &cgroup, pid, in_cgroup, birth.waits(in_cgroup), &ours)
+    let console = start_scope(plan, &mut cgroup, init, undo, &story)
+        .and_then(|started| prepare(plan, &cgroup, pid, in_cgroup || started, birth.waits(in_cgroup), &ours))
         .and_then(|()| serve(plan, pid, &ours, undo, hooks_began))
         .and_then(|console| limits::apply(plan, &cgroup, undo.init.as_ref()).map(|()| console))
-        .map_err(|error| prefer_the_childs_word(error, &ours))
+        .map_err(|error| prefer_the_childs_word(error, &ours, undo.init.as_ref()))
         .map_err(|error| match (error, &undo.init) {
             (Error::ChildDied(words), Some(init)) => limits::how_it_died(words, init, &cgroup),
             (error, _) => error,
@@ -190,6 +191,24 @@ fn kept(
     keep.extend(sources.descriptors().map(|fd| fd.as_raw_fd()));
     keep.extend((3..3 + plan.preserve_fds).filter_map(|number| i32::try_from(number).ok()));
     keep
+}
+
+/// Makes the scope around the child, if the container is to be in one. False: it is not.
+fn start_scope(
+    plan: &Plan,
+    cgroup: &mut cgroup::Cgroup,
+    init: state::Init,
+    undo: &mut Undo<'_>,
+    story: &Story,
+) -> Result<bool> {
+    if !cgroup.place().is_scope() {
+        return Ok(false);
+    }
+    let started = cgroup.start(init.pid, &plan.resources.devices, &plan.systemd_properties);
+    undo.cgroup = Some(cgroup.place().clone());
+    started?;
+    story.write(plan, undo, cgroup.place(), Some(init))?;
+    Ok(true)
 }
 
 /// While the child builds its root.
@@ -276,15 +295,17 @@ fn tell_listener(plan: &Plan, pid: i32, number: i32, undo: &Undo<'_>) -> Result<
 }
 
 /// A step of ours that failed since the child is gone says less than what the child said before it went.
-fn prefer_the_childs_word(error: Error, channel: &Channel) -> Error {
-    if matches!(error, Error::Step(_)) {
+fn prefer_the_childs_word(error: Error, channel: &Channel, init: Option<&OwnedFd>) -> Error {
+    let gone = init.is_some_and(|init| state::wait_readable(init, Some(0)).unwrap_or(false));
+    if matches!(error, Error::Step(_)) || !gone {
         return error;
     }
-    let gone = matches!(&error, Error::Sys { errno, .. } if matches!(*errno, rustix::io::Errno::PIPE | rustix::io::Errno::SRCH | rustix::io::Errno::NOENT))
-        || matches!(&error, Error::Cgroup(cgroup) if cgroup.errno() == Some(libc::ESRCH));
-    match gone.then(|| channel.receive()) {
-        Some(Ok(Message::Failure(failure))) => Error::Step(failure),
-        _ => error,
+    loop {
+        match channel.receive() {
+            Ok(Message::Failure(failure)) => return Error::Step(failure),
+            Ok(Message::End) | Err(_) => return error,
+            Ok(_) => {}
+        }
     }
 }
 

@@ -22,6 +22,12 @@ pub(crate) fn apply(rdt: &IntelRdt, pid: i32) -> Result<Vec<String>> {
     }
 }
 
+/// Other schemata for a group that is there.
+pub(crate) fn update(group: &str, lines: &[String]) -> Result<()> {
+    let file = if group == "/" { "schemata".to_owned() } else { format!("{group}/schemata") };
+    Tree::new(Path::new(BASE)).write(&file, lines.iter().map(|line| format!("{line}\n")))
+}
+
 pub(crate) fn apply_in(base: &Path, rdt: &IntelRdt, pid: i32) -> Result<Vec<String>> {
     Tree::new(base).apply(rdt, pid)
 }

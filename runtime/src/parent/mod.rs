@@ -9,7 +9,7 @@ pub(crate) mod exec;
 mod hooks;
 mod host_mounts;
 mod id_map;
-mod intel_rdt;
+pub(crate) mod intel_rdt;
 pub(crate) mod limits;
 mod listener;
 mod mapped_ids;

@@ -18,15 +18,18 @@ mod process;
 mod resources;
 mod seccomp;
 mod sysctl;
+mod systemd;
 
 pub(crate) use hooks::{Hook, Hooks, hooks_of};
 pub(crate) use host::Host;
 pub(crate) use labels::{Label, Labels};
 pub(crate) use landlock::{ANNOTATION as LANDLOCK_ANNOTATION, Landlock};
+pub(crate) use linux::intel_rdt as intel_rdt_of;
 pub(crate) use linux::{IntelRdt, NetDevice};
 pub(crate) use mapped_ids::IdSource;
 pub(crate) use namespaces::{IdMapping, IdMaps, NAMESPACES, Namespaces};
 pub(crate) use process::{Process, ProcessOptions, memory_policy_words};
+pub(crate) use resources::updated as updated_limits;
 #[cfg(test)]
 pub(crate) use seccomp::profile as seccomp_profile;
 pub(crate) use seccomp::{Listener, Seccomp, flags as seccomp_flags, words as seccomp_words};
@@ -45,13 +48,24 @@ pub(crate) struct Options {
     pub no_new_keyring: bool,
     /// Descriptors from 3 on that the container keeps.
     pub preserve_fds: u32,
-    pub cgroup_disabled: bool,
+    pub cgroup_manager: CgroupManager,
+    /// `--systemd-property`: what annotations may set beyond what is harmless.
+    pub systemd_properties: Vec<String>,
     /// `--rootless`, unless it is left to us.
     pub rootless: Option<bool>,
     /// The directory on the host that holds the notify socket made for the container.
     pub notify: Option<CText>,
     /// Of LISTEN_FDS: environment entries to add.
     pub listen_env: Vec<String>,
+}
+
+/// `--cgroup-manager`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum CgroupManager {
+    #[default]
+    Cgroupfs,
+    Systemd,
+    Disabled,
 }
 
 #[derive(Debug, Serialize)]
@@ -63,6 +77,9 @@ pub(crate) struct Plan {
     pub namespaces: Namespaces,
     pub cgroup: cgroup::Place,
     pub cgroups_path_given: bool,
+    /// Of the scope, from annotations.
+    #[serde(skip)]
+    pub systemd_properties: Vec<cgroup::Property>,
     /// What `--rootless` says.
     #[serde(skip)]
     pub rootless: Option<bool>,
@@ -103,10 +120,14 @@ impl Plan {
         let (hostname, domainname) = (name("hostname", &spec.hostname)?, name("domainname", &spec.domainname)?);
         let linux = spec.linux.as_ref();
         let cgroups_path = linux.and_then(|linux| linux.cgroups_path.as_deref()).filter(|path| !path.is_empty());
-        let place = if options.cgroup_disabled {
-            cgroup::Place::disabled()
-        } else {
-            host.cgroups()?.place(cgroups_path, id)?
+        let place = match options.cgroup_manager {
+            CgroupManager::Cgroupfs => host.cgroups()?.place(cgroups_path, id)?,
+            CgroupManager::Systemd => host.cgroups()?.scope(cgroups_path, id)?,
+            CgroupManager::Disabled => cgroup::Place::disabled(),
+        };
+        let systemd_properties = match options.cgroup_manager {
+            CgroupManager::Systemd => systemd::properties(spec, options)?,
+            _ => Vec::new(),
         };
         let process_options = ProcessOptions {
             new_user_namespace: namespaces.ids.is_some() || namespaces.joins_user(),
@@ -124,7 +145,7 @@ impl Plan {
         let mapped_ids = mapped_ids::apply(spec, &namespaces, &mut root)?;
         let (devices, device_rules) = devices::rules(linux)?;
         let mut resources = resources::limits(linux, host, &mut warnings)?;
-        resources::check(&mut resources, options.cgroup_disabled, host, &mut warnings)?;
+        resources::check(&mut resources, options.cgroup_manager == CgroupManager::Disabled, host, &mut warnings)?;
         resources.devices = devices;
         Ok(Plan {
             id: id.to_owned(),
@@ -138,6 +159,7 @@ impl Plan {
             domainname,
             annotations: spec.annotations.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
             cgroup: place,
+            systemd_properties,
             cgroups_path_given: cgroups_path.is_some(),
             rootless: options.rootless,
             resources,

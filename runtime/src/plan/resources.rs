@@ -12,6 +12,17 @@ use cgroup::{
 /// All but the devices. Zero is, as for other runtimes, no limit set where it could be none anyway.
 pub(crate) fn limits(linux: Option<&Linux<'_>>, host: &Host, warnings: &mut Vec<String>) -> Result<Resources> {
     let Some(given) = linux.and_then(|linux| linux.resources.as_ref()) else { return Ok(Resources::default()) };
+    if let Some(memory) = &given.memory
+        && let (None, Some(Limit::Of(swap))) =
+            (some_amount("memory.limit", memory.limit)?, some_amount("memory.swap", memory.swap)?)
+    {
+        return Err(bad(name("memory.swap"), format_args!("{swap} needs a memory.limit, which it includes")));
+    }
+    updated(given, host, warnings)
+}
+
+/// The same for a container that is there, and whose other limits stay.
+pub(crate) fn updated(given: &spec::Resources<'_>, host: &Host, warnings: &mut Vec<String>) -> Result<Resources> {
     let resources = Resources {
         devices: Vec::new(),
         cpu: given.cpu.as_ref().map(cpu).transpose()?.unwrap_or_default(),
@@ -130,9 +141,6 @@ fn memory(given: &spec::Memory) -> Result<Memory> {
                 name("memory.swap"),
                 format_args!("{swap} is below memory.limit {limit}, which it includes"),
             ));
-        }
-        (None, Some(Limit::Of(swap))) => {
-            return Err(bad(name("memory.swap"), format_args!("{swap} needs a memory.limit, which it includes")));
         }
         _ => {}
     }

@@ -1,7 +1,7 @@
 //! Commands that show things and change no container. Data only.
 
 use super::lifecycle::{BUNDLE, CREATE_FLAGS};
-use super::{ANY, Command, Flag, not_yet};
+use super::{ANY, Command, Flag};
 
 const FORMAT: Flag = Flag::value("format", "table|json", "how to print it (default: table)").short(b'f');
 
@@ -33,7 +33,8 @@ pub(super) const PS: Command = Command {
 pub(super) const EVENTS: Command = Command {
     name: "events",
     about: "print what a container uses and when it runs out of memory",
-    details: not_yet!("\nOne JSON object a line, until the container ends."),
+    details: "One JSON object a line, until the container ends: figures every interval, and at once when the kernel \
+              kills a process for want of memory.",
     flags: &[
         Flag::value("interval", "DURATION", "time between two lines, such as 500ms (default: 5s)"),
         Flag::switch("stats", "print the figures once and end"),

@@ -144,6 +144,12 @@ pub(crate) static GLOBAL: &[Flag] = &[
          cgroupsPath then has the form slice:prefix:name",
     ),
     Flag::value("cgroup-manager", "cgroupfs|systemd|disabled", "who makes cgroups, if any (default: cgroupfs)"),
+    Flag::value(
+        "systemd-property",
+        "NAME",
+        "let annotations set this property of the container's scope too; may be repeated",
+    )
+    .repeated(),
     Flag::value("rootless", "true|false|auto", "go on without permission to change cgroups (default: auto)"),
 ];
 

@@ -1,6 +1,6 @@
 //! Commands that change what a running container may use. Data only.
 
-use super::{Command, Flag, not_yet};
+use super::{Command, Flag};
 
 pub(super) const PAUSE: Command =
     Command { name: "pause", about: "suspend all processes of a container", ..Command::ON_CONTAINER };
@@ -11,11 +11,10 @@ pub(super) const RESUME: Command =
 pub(super) const UPDATE: Command = Command {
     name: "update",
     about: "change the resource limits of a container",
-    details: not_yet!(
-        "\nSizes are in bytes or take a suffix k, m or g; -1 is no limit. With --resources the \
-         limits are those of a file, in the form of linux.resources in config.json, and the other \
-         flags are ignored."
-    ),
+    details: "Only what is given changes; limits come into force one after the other, so that after an error those \
+              before it are in force. Sizes are in bytes or take a suffix k, m or g; -1 is no limit. With --resources \
+              the limits are those of a file, in the form of linux.resources in config.json, and the other flags are \
+              ignored; devices in it are.",
     flags: &[
         Flag::value("resources", "FILE", "read the limits from this file, - for standard input").short(b'r'),
         Flag::value("blkio-weight", "WEIGHT", "share of block IO, 10 to 1000"),

@@ -87,7 +87,7 @@ fn the_tables_have_the_flags_of_runc_and_no_more_than_intended() {
         assert_eq!(sorted(command.flags.iter().map(notation)), wanted, "{}", command.name);
     }
     assert!(RUNC.iter().all(|(name, _)| COMMANDS.iter().any(|command| command.name == *name)));
-    let wanted = "cgroup-manager= debug log-format= log-level= log= root= rootless= systemd-cgroup";
+    let wanted = "cgroup-manager= debug log-format= log-level= log= root= rootless= systemd-cgroup systemd-property=*";
     let wanted = sorted(wanted.split(' ').map(str::to_owned));
     assert_eq!(sorted(GLOBAL.iter().map(notation)), wanted);
 }
