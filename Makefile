@@ -52,15 +52,26 @@ test-containers: build ## real containers, looked at from inside and outside, in
 	@echo "== on native cgroup v2"; $(NATIVE) $(CONTAINERS) </dev/null
 test-containers: NATIVE = conformance/settings/native-v2 env
 
-# make test-vm [TOPICS="labels limits"] [MACHINES="v1 v2 hybrid"]
-TOPICS ?= labels limits resources
-MACHINES ?= v1 v2
+# make test-vm [TOPICS="labels systemd:limits"] [MACHINES="v1 v2 hybrid forky"]
+TOPICS ?= labels systemd update events limits resources cgroups rootless systemd:limits systemd:resources systemd:update
+MACHINES ?= v1 v2 hybrid forky
 .PHONY: test-vm
-test-vm: build ## tests of limits and labels in emulated machines, which have the controllers and AppArmor
+test-vm: build ## tests of cgroups, systemd, labels and users in emulated machines, which have all controllers and AppArmor
 	@$(NEED) --target $(ARCH)-unknown-linux-musl
-	@for machine in $(MACHINES); do for topic in $(TOPICS); do echo "== $$topic in a machine with $$machine"; \
-	CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUNNER="$(CURDIR)/conformance/settings/vm $$machine --timeout 1800 -- env RUNTIME=$(PROA)" \
-	cargo test -q --locked -p conformance --test containers --target $(ARCH)-unknown-linux-musl -- $$topic </dev/null || exit; done; done
+	@for machine in $(MACHINES); do echo "== a machine with $$machine"; \
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUNNER="$(CURDIR)/conformance/settings/vm $$machine --timeout 2400 -- env RUNTIME=$(PROA) $(CURDIR)/conformance/settings/each" \
+	cargo test -q --locked -p conformance --test containers --target $(ARCH)-unknown-linux-musl -- $(TOPICS) </dev/null || exit; done
+
+# make stress [SETTINGS="hybrid native-v2 vm-v2"] [STRESS="--parallel 500 --killed 200 --systemd"]
+SETTINGS ?= hybrid native-v2
+.PHONY: stress
+stress: build ## many containers at once, and commands that are killed at any moment: nothing may be left
+	@$(NEED) --target $(ARCH)-unknown-linux-musl
+	@$(NEED) busybox busybox-static
+	cargo build -q --locked -p conformance --bin stress --target $(ARCH)-unknown-linux-musl
+	@for setting in $(SETTINGS); do echo "== $$setting"; case $$setting in \
+	vm-*) run="vm $${setting#vm-} --timeout 2400 --" ;; *) run=$$setting ;; esac; \
+	conformance/settings/$$run env RUNTIME=$(PROA) $(CURDIR)/target/$(ARCH)-unknown-linux-musl/debug/stress $(STRESS) </dev/null || exit; done
 
 # make conformance [RUNTIME=PATH] [COMPARE="crun runc"] [PROGRAM="NAMES"] [REPORT=FILE.html|FILE.md] [JUNIT=FILE]
 .PHONY: conformance

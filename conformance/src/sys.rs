@@ -205,3 +205,21 @@ pub fn answer_notification(listener: &OwnedFd, value: i64) -> io::Result<u32> {
     check(unsafe { libc::ioctl(listener.as_raw_fd(), SEND as _, &raw mut answer) })?;
     Ok(call.pid)
 }
+
+/// How many BPF programs the kernel holds: bpf(2) with BPF_PROG_GET_NEXT_ID. None where that cannot be asked.
+pub fn bpf_programs() -> Option<usize> {
+    const BPF_PROG_GET_NEXT_ID: libc::c_long = 11;
+    // Of union bpf_attr: start_id, next_id, open_flags.
+    let mut attr = [0u32; 3];
+    let mut count = 0;
+    loop {
+        // SAFETY: the kernel reads and writes the twelve bytes of `attr`, whose size it is told.
+        let rc = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_GET_NEXT_ID, attr.as_mut_ptr(), size_of_val(&attr)) };
+        if rc == 0 {
+            attr = [attr[1], 0, 0];
+            count += 1;
+            continue;
+        }
+        return (io::Error::last_os_error().raw_os_error() == Some(libc::ENOENT)).then_some(count);
+    }
+}
