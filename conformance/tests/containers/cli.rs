@@ -305,7 +305,7 @@ fn completion_and_man_pages(t: &Test<'_>) -> Done {
 fn commands_of_later_say_so(t: &Test<'_>) -> Done {
     t.proa_only("what is not built yet")?;
     let c = t.sleeper();
-    for command in ["update", "events", "checkpoint", "restore"] {
+    for command in ["checkpoint", "restore"] {
         let output = c.call(command).output().fails();
         assert!(output.stderr().contains(command), "{}", output.stderr());
     }
