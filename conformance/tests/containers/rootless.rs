@@ -32,6 +32,7 @@ crate::cases! {
     "" => state_below_the_runtime_directory,
     "" => as_root_of_a_user_namespace,
     "" => a_user_namespace_in_a_user_namespace,
+    "" => a_scope_of_the_users_systemd,
 }
 
 /// Anybody but root.
@@ -374,5 +375,51 @@ fn a_user_namespace_in_a_user_namespace(t: &Test<'_>) -> Done {
     bundle.sh("id -u; cat /proc/self/uid_map");
     let text = t.run_call(&bundle, &t.id()).wrapper(&INSIDE).output().ok().stdout();
     assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["0", "0", "0", "1"]);
+    Ok(())
+}
+
+fn a_scope_of_the_users_systemd(t: &Test<'_>) -> Done {
+    t.needs(Path::new("/run/user/1000/bus").exists(), "a user's systemd")?;
+    t.needs(look::cgroups() == look::Cgroups::Unified, "a pure cgroup v2")?;
+    // From a session that is not below that systemd: neither clone3 nor a write gets a process there.
+    let session = [
+        "setpriv",
+        "--reuid=1000",
+        "--regid=1000",
+        "--clear-groups",
+        "--",
+        "env",
+        "XDG_RUNTIME_DIR=/run/user/1000",
+        "DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus",
+    ];
+    let mut bundle = bundle(t);
+    map(&mut bundle, &[(0, 1000, 1)]);
+    give(&bundle.rootfs(), 1000);
+    chown(&t.runtime.root, Some(1000), Some(1000)).expect("cannot chown");
+    bundle
+        .args(&["/bin/sleep", "1000"])
+        .linux("resources", json!({"pids": {"limit": 50}, "memory": {"limit": 64 << 20}}));
+    bundle.write();
+    let id = t.id();
+    let call = |args: &[&str]| t.call(args).global("--systemd-cgroup").wrapper(&session);
+    call(&["create", &id]).options(&["--bundle", bundle.path.to_str().expect("no text")]).output().ok();
+    let state: Value = serde_json::from_str(&call(&["state", &id]).output().ok().stdout()).expect("no JSON");
+    let pid = state["pid"].as_i64().expect("no pid") as i32;
+    let path = look::cgroup_paths(pid).remove("").unwrap_or_default();
+    assert!(path.contains("/user@1000.service/") && path.ends_with(&format!("/proa-{id}.scope")), "{path}");
+    let files = look::controller(pid, "memory").expect("no memory");
+    assert_eq!((files.read("pids.max"), files.read("memory.max")), ("50".to_owned(), "67108864".to_owned()));
+    call(&["start", &id]).output().ok();
+    let exec = call(&["exec", &id, "/bin/sleep", "1000"]).spawn();
+    look::eventually("a second process", || files.read("pids.current") == "2");
+    call(&["update", &id]).options(&["--pids-limit", "51"]).output().ok();
+    assert_eq!(files.read("pids.max"), "51");
+    call(&["pause", &id]).output().ok();
+    call(&["resume", &id]).output().ok();
+    call(&["kill", &id, "KILL"]).output().ok();
+    exec.wait(&t.runtime);
+    look::eventually("the end of the container", || !look::is_alive(pid));
+    call(&["delete", &id]).output().ok();
+    t.assert_nothing_left();
     Ok(())
 }

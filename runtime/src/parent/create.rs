@@ -15,6 +15,7 @@ use crate::sys;
 use rootfs::Sources;
 use rootfs::plan::MountsAre;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::io::Errno;
 use std::borrow::Cow;
 
 /// What create needs beside the plan.
@@ -56,6 +57,9 @@ pub(crate) fn create<'a>(mut plan: Plan, root: &'a StateRoot, request: Request<'
         }
     }
 }
+
+/// How long a child that is about to end may take to, in milliseconds.
+const ENDING: i64 = 1000;
 
 type MadeContainer = (i32, Channel, Option<OwnedFd>);
 
@@ -296,7 +300,14 @@ fn tell_listener(plan: &Plan, pid: i32, number: i32, undo: &Undo<'_>) -> Result<
 
 /// A step of ours that failed since the child is gone says less than what the child said before it went.
 fn prefer_the_childs_word(error: Error, channel: &Channel, init: Option<&OwnedFd>) -> Error {
-    let gone = init.is_some_and(|init| state::wait_readable(init, Some(0)).unwrap_or(false));
+    // Of a child that hangs up, or is not to be found, the end may be still to come.
+    let ending = match &error {
+        Error::Sys { errno, .. } => matches!(*errno, Errno::PIPE | Errno::SRCH | Errno::NOENT),
+        Error::Cgroup(cgroup) => cgroup.errno() == Some(libc::ESRCH),
+        _ => false,
+    };
+    let patience = if ending { ENDING } else { 0 };
+    let gone = init.is_some_and(|init| state::wait_readable(init, Some(patience)).unwrap_or(false));
     if matches!(error, Error::Step(_)) || !gone {
         return error;
     }

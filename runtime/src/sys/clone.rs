@@ -51,11 +51,14 @@ struct KernelArgs {
 /// Clones this single-threaded process like fork(2). The child shares nothing but what the flags say.
 ///
 /// Falls back to clone(2) where clone3(2) is missing or refused by an outer seccomp filter, and leaves out the cgroup
-/// where only that is not possible (the cgroup is threaded, or frozen: EOPNOTSUPP, EBUSY). Without its cgroup the child
+/// where only that is not possible (the cgroup is threaded, or frozen: EOPNOTSUPP, EBUSY; or the way there leads through
+/// one of others: EACCES). Without its cgroup the child
 /// gets no new cgroup namespace either: the root of that would be our cgroup.
 pub(crate) fn clone(args: &CloneArgs<'_>) -> Result<Cloned> {
     match clone3(args) {
-        Err(Errno::OPNOTSUPP | Errno::BUSY | Errno::NOENT) if args.cgroup.is_some() => clone3(&without_cgroup(args)),
+        Err(Errno::OPNOTSUPP | Errno::BUSY | Errno::NOENT | Errno::ACCESS) if args.cgroup.is_some() => {
+            clone3(&without_cgroup(args))
+        }
         Err(Errno::NOSYS | Errno::PERM | Errno::TOOBIG) if args.cgroup.is_some() => clone2(&without_cgroup(args)),
         Err(Errno::NOSYS | Errno::PERM | Errno::TOOBIG) => clone2(args),
         done => done,
