@@ -34,6 +34,14 @@ pub(crate) fn enable(directory: &Directory) -> Result<(), Error> {
     Ok(())
 }
 
+/// Hands down whatever a cgroup has. It must have no processes.
+pub(crate) fn hand_down_all(directory: &Directory) -> Result<(), Error> {
+    let mut buffer = [0; TEXT];
+    let offered = read(&directory.full(), OFFERED, &mut buffer)?.to_owned();
+    hand_down(&directory.full(), &mut words(&offered));
+    Ok(())
+}
+
 /// The same on a host whose controllers are in v1: hands down only what the root does already, since the root is the
 /// machine's. Whether that may have changed anything. Fails silently: who needs a controller asks [`why_missing`].
 pub(crate) fn enable_below_root(directory: &Directory) -> bool {

@@ -24,6 +24,7 @@ mod freeze;
 mod host;
 mod join;
 mod kill;
+mod leaf;
 mod limits;
 mod mountinfo;
 mod oom;
@@ -199,17 +200,15 @@ impl Cgroup {
         if self.place.is_disabled() { Ok(0) } else { limits::oom_kills(self) }
     }
 
-    /// Makes the host's user `uid` the owner of the cgroup in cgroup v2 and of those files in it that
-    /// /sys/kernel/cgroup/delegate lists, for a container that manages cgroups itself. Its group stays. Does nothing
-    /// where controllers are in cgroup v1.
+    /// Once the process is in its cgroup namespace: makes the host's user `owner` the owner of the cgroup and of those
+    /// files in it that /sys/kernel/cgroup/delegate lists, for a container that manages cgroups itself; its group stays.
+    /// And moves the process into the cgroup below that [`Place::with_leaf`] names, from where the container's own can
+    /// hand down its controllers, as it does then. Does nothing where controllers are in cgroup v1.
     ///
     /// # Errors
-    /// The first chown that fails; a listed file that does not exist is none.
-    pub fn delegate(&self, uid: u32) -> Result<(), Error> {
-        match (self.place.v1.is_empty(), self.unified_fd(), &self.place.unified) {
-            (true, Some(fd), Some(directory)) => delegate::delegate(fd, &directory.full(), uid),
-            _ => Ok(()),
-        }
+    /// The first call that fails; a listed file that does not exist is none.
+    pub fn settle(&self, pid: i32, owner: Option<u32>) -> Result<(), Error> {
+        if self.place.v1.is_empty() { leaf::settle(self, pid, owner) } else { Ok(()) }
     }
 
     /// All processes in it and in cgroups below, of all hierarchies, each once, in ascending order.

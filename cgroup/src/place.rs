@@ -17,6 +17,9 @@ pub struct Place {
     /// The scope that systemd makes the directories for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) scope: Option<Scope>,
+    /// The cgroup below it that the first process lives in, of cgroup v2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) leaf: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unified: Option<Directory>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -75,7 +78,27 @@ impl Directory {
 
 impl Place {
     pub(crate) fn new(unified: Option<Directory>, v1: Vec<Directory>) -> Place {
-        Place { scope: None, unified, v1 }
+        Place { scope: None, leaf: None, unified, v1 }
+    }
+
+    /// The same place, whose first process is to live in a cgroup of that name below it.
+    ///
+    /// # Errors
+    /// Why it cannot, as the end of a sentence.
+    pub fn with_leaf(self, name: &str) -> Result<Place, &'static str> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        match () {
+            () if self.unified.is_none() || !self.v1.is_empty() => Err("needs cgroup v2 alone"),
+            () if name.is_empty() || name.len() > 64 || !name.bytes().all(fits) => {
+                Err("a name has letters, digits, - and _, 64 at most")
+            }
+            () => Ok(Place { leaf: Some(name.to_owned()), ..self }),
+        }
+    }
+
+    /// That name.
+    pub fn leaf(&self) -> Option<&str> {
+        self.leaf.as_deref()
     }
 
     /// Whether systemd makes it, around the first process.

@@ -235,7 +235,7 @@ fn the_v1_hierarchies_are_mounted_where_the_host_says() {
 fn a_cgroup_is_given_to_a_user_on_v2_alone() {
     let scratch = Scratch::new();
     let cgroup = scratch.place.create().unwrap();
-    cgroup.delegate(12345).unwrap();
+    cgroup.settle(0, Some(12345)).unwrap();
     let owner = |path: &std::path::Path| fs::metadata(path).unwrap().uid();
     for path in scratch.paths() {
         let expected = if scratch.host.mode() == Mode::V2 { 12345 } else { 0 };

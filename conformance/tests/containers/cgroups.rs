@@ -13,6 +13,8 @@ use conformance::test::{Done, Test};
 use serde_json::json;
 
 crate::cases! {
+    "" => init_in_a_cgroup_below,
+    "" => the_owner_of_a_writable_cgroup,
     "L-26" => absolute_path,
     "L-27" => relative_path,
     "L-27" => no_path,
@@ -259,6 +261,59 @@ fn every_hierarchy_of_version_1(t: &Test<'_>) -> Done {
     for name in ["cpu", "cpuset", "memory", "devices", "freezer", "pids", "blkio"] {
         let place = found.iter().find(|(names, _)| names.split(',').any(|one| one == name));
         assert_eq!(place.map(|(_, path)| path), Some(&path), "{name}: {found:?}");
+    }
+    Ok(())
+}
+
+fn init_in_a_cgroup_below(t: &Test<'_>) -> Done {
+    t.proa_only("an annotation of proa's")?;
+    t.needs(look::cgroups() == Cgroups::Unified, "a pure cgroup v2")?;
+    let mut bundle = t.sleeping_bundle();
+    bundle.capabilities(&["CAP_SYS_ADMIN"]).set("annotations", json!({"io.github.proa.cgroup.init": "init"}));
+    bundle.namespace("cgroup", None).mount("/sys/fs/cgroup", "cgroup", "cgroup", &["rw"]);
+    let c = t.start(&bundle);
+    let path = look::cgroup_paths(c.pid).remove("").unwrap_or_default();
+    assert!(path.ends_with(&format!("/{}/init", c.id)), "{path}");
+    // The root of what it sees is its own cgroup, from which it can hand down what that has.
+    let script = "grep ^0:: /proc/self/cgroup; cd /sys/fs/cgroup; cat init/cgroup.procs | head -1; mkdir other && \
+        [ \"$(cat cgroup.controllers)\" = \"$(cat cgroup.subtree_control)\" ] && \
+        [ \"$(cat cgroup.controllers)\" = \"$(cat other/cgroup.controllers)\" ] && echo all";
+    assert_eq!(c.sh(script), "0::/init\n1\nall\n");
+    c.call("pause").output().ok();
+    c.assert_status("paused");
+    c.call("resume").output().ok();
+    let pids: Vec<i32> =
+        serde_json::from_str(&c.call("ps").options(&["--format", "json"]).output().ok().stdout()).expect("no JSON");
+    assert_eq!(pids, [c.pid]);
+    c.kill("KILL");
+    c.wait();
+    c.delete();
+    t.assert_nothing_left();
+    for name in ["", "a/b", "..", "a.b"] {
+        let mut bundle = t.bundle();
+        bundle.set("annotations", json!({"io.github.proa.cgroup.init": name}));
+        let output = t.refuses(&bundle);
+        t.proa_says(&output, &format!("annotations[\"io.github.proa.cgroup.init\"]: {name:?}"));
+    }
+    Ok(())
+}
+
+fn the_owner_of_a_writable_cgroup(t: &Test<'_>) -> Done {
+    use std::os::unix::fs::MetadataExt;
+    t.needs(look::cgroups() == Cgroups::Unified, "a pure cgroup v2")?;
+    t.peer_differs(conformance::runtime::Kind::Runc, "changes it with systemd alone")?;
+    t.peer_differs(conformance::runtime::Kind::Crun, "changes it for systemd's containers alone")?;
+    for (options, owner) in [(&["rw"][..], 100_000), (&["ro"], 0)] {
+        let mut bundle = t.sleeping_bundle();
+        bundle.user_namespace(100_000).namespace("cgroup", None);
+        bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", options);
+        let c = t.create(&bundle);
+        let path = Path::new("/sys/fs/cgroup").join(&look::cgroup_paths(c.pid).remove("").unwrap_or_default()[1..]);
+        for file in ["", "cgroup.procs", "cgroup.subtree_control"] {
+            assert_eq!(fs::metadata(path.join(file)).expect("no cgroup").uid(), owner, "{file} {options:?}");
+        }
+        assert_eq!(fs::metadata(path.join("cgroup.freeze")).expect("no cgroup").uid(), 0);
+        c.call("delete").options(&["--force"]).output().ok();
     }
     Ok(())
 }

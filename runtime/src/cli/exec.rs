@@ -272,7 +272,9 @@ fn cgroup(app: &App<'_>, record: &Record<'_>) -> Result<Option<cgroup::Cgroup>> 
         };
     };
     if subs.is_empty() {
-        return Ok(Some(cgroup));
+        // Where the init lives; if the container has removed that, where all begins.
+        let leaf = record.cgroup.leaf().map(|path| cgroup.within(&[cgroup::SubCgroup { controllers: &[], path }]));
+        return Ok(Some(leaf.and_then(std::result::Result::ok).unwrap_or(cgroup)));
     }
     let split: Vec<(Vec<&str>, &str)> = subs
         .iter()

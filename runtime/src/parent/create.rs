@@ -117,6 +117,7 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     let console = start_scope(plan, &mut cgroup, init, undo, &story)
         .and_then(|started| prepare(plan, &cgroup, pid, in_cgroup || started, birth.waits(in_cgroup), &ours))
         .and_then(|()| serve(plan, pid, &ours, undo, hooks_began))
+        .and_then(|console| rootless::settle(plan, &cgroup, pid).map(|()| console))
         .and_then(|console| limits::apply(plan, &cgroup, undo.init.as_ref()).map(|()| console))
         .map_err(|error| prefer_the_childs_word(error, &ours, undo.init.as_ref()))
         .map_err(|error| match (error, &undo.init) {

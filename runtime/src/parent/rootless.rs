@@ -60,6 +60,17 @@ pub(super) fn prepare_cgroup(plan: &Plan, cgroup: &Cgroup) -> Result<()> {
     }
 }
 
+/// [`Cgroup::settle`]; an owner that cannot be given the cgroup goes without, as the specification asks for none.
+pub(super) fn settle(plan: &Plan, cgroup: &Cgroup, pid: i32) -> Result<()> {
+    match cgroup.settle(pid, plan.cgroup_owner) {
+        Err(error) if plan.cgroup_owner.is_some() && may_pass_over(&error, plan.rootless) => {
+            log::debug!("going on without another owner of the cgroup: {error}");
+            Ok(cgroup.settle(pid, None)?)
+        }
+        settled => Ok(settled?),
+    }
+}
+
 /// `process.oomScoreAdj`, proc_pid_oom_score_adj(5). To lower it takes CAP_SYS_RESOURCE on the host.
 pub(super) fn set_oom_score(pid: i32, score: i32, rootless: Option<bool>) -> Result<()> {
     let path = format!("/proc/{pid}/oom_score_adj");

@@ -59,6 +59,10 @@ pub(crate) struct Options {
     pub listen_env: Vec<String>,
 }
 
+/// The cgroup below the container's, of that name, in which its init lives, so that the container's own can hand down its
+/// controllers: of use to a container that may write to its cgroup.
+pub(crate) const LEAF_ANNOTATION: &str = "io.github.proa.cgroup.init";
+
 /// `--cgroup-manager`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum CgroupManager {
@@ -76,6 +80,8 @@ pub(crate) struct Plan {
     pub bundle: CText,
     pub namespaces: Namespaces,
     pub cgroup: cgroup::Place,
+    /// The host's user that gets the cgroup, which the container may write to.
+    pub cgroup_owner: Option<u32>,
     pub cgroups_path_given: bool,
     /// Of the scope, from annotations.
     #[serde(skip)]
@@ -125,6 +131,12 @@ impl Plan {
             CgroupManager::Systemd => host.cgroups()?.scope(cgroups_path, id)?,
             CgroupManager::Disabled => cgroup::Place::disabled(),
         };
+        let place = match spec.annotation(LEAF_ANNOTATION) {
+            Some(name) => place.with_leaf(name).map_err(|problem| {
+                bad(format_args!("annotations[{LEAF_ANNOTATION:?}]"), format_args!("{name:?}: {problem}"))
+            })?,
+            None => place,
+        };
         let systemd_properties = match options.cgroup_manager {
             CgroupManager::Systemd => systemd::properties(spec, options)?,
             _ => Vec::new(),
@@ -160,6 +172,7 @@ impl Plan {
             annotations: spec.annotations.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
             cgroup: place,
             systemd_properties,
+            cgroup_owner: mounts::cgroup_owner(&root, &namespaces, process.as_ref().map_or(0, |process| process.uid)),
             cgroups_path_given: cgroups_path.is_some(),
             rootless: options.rootless,
             resources,

@@ -353,6 +353,25 @@ fn filesystem(property: &str, kind: &str, mount: &spec::Mount<'_>, words: &mut W
     })
 }
 
+/// config-linux.md, Cgroup ownership: who executes the program owns the cgroup that it can write to, in a cgroup
+/// namespace of its own; the host's id of that user.
+pub(crate) fn cgroup_owner(root: &Plan, namespaces: &Namespaces, uid: u32) -> Option<u32> {
+    let writable = |mount: &Mount| {
+        matches!(mount.what, What::Cgroup(CgroupMount::Unified { .. }))
+            && mount.attr.is_none_or(|attr| attr.set & options::RDONLY == 0)
+    };
+    if !namespaces.has_new(libc::CLONE_NEWCGROUP) || !root.mounts.iter().any(writable) {
+        return None;
+    }
+    match (&namespaces.ids, namespaces.joins_user()) {
+        (Some(maps), _) => maps.host_uid(uid),
+        (None, true) => namespaces.expected_ids.as_ref().and_then(|maps| maps.host_uid(uid)),
+        (None, false) => Some(uid),
+    }
+    // Root's it is already.
+    .filter(|uid| *uid != 0)
+}
+
 fn cgroups(
     property: &str,
     words: &mut Words,

@@ -177,6 +177,14 @@ pub(super) fn mappings(property: &str, list: &[spec::IdMapping]) -> Result<Vec<I
 }
 
 impl IdMaps {
+    /// The id outside of a user inside, if it has one.
+    pub(crate) fn host_uid(&self, uid: u32) -> Option<u32> {
+        self.uid.iter().find_map(|map| {
+            let offset = uid.checked_sub(map.container).filter(|offset| *offset < map.size)?;
+            map.host.checked_add(offset)
+        })
+    }
+
     /// As /proc/PID/uid_map takes them.
     pub(crate) fn lines(map: &[IdMapping]) -> String {
         map.iter().map(|m| format!("{} {} {}\n", m.container, m.host, m.size)).collect()
