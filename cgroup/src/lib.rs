@@ -167,12 +167,14 @@ impl Cgroup {
         self.limit(resources)
     }
 
-    /// What its processes use, and those of cgroups below. Files that there are not count nothing.
+    /// What its processes use, and those of cgroups below; `None` when it is gone. Files that there are not count nothing.
     ///
     /// # Errors
     /// A file that is there and cannot be read or understood.
-    pub fn usage(&self) -> Result<Usage, Error> {
-        usage::read(&self.place)
+    pub fn usage(&self) -> Result<Option<Usage>, Error> {
+        let usage = usage::read(&self.place)?;
+        // Looked at after: what goes meanwhile reads as if nothing was used.
+        Ok(self.place.open()?.map(|_| usage))
     }
 
     /// Something to wait by for the kernel killing a process for want of memory; `None` where memory is not counted.

@@ -199,7 +199,8 @@ pub(crate) fn read(place: &Place) -> Result<Usage, Error> {
         v1::read(directory, &mut usage)?;
     }
     if let Some(directory) = &place.unified {
-        v2::read(directory, &mut usage)?;
+        let in_v1 = |name: &str| place.v1.iter().any(|directory| directory.has(name));
+        v2::read(directory, &in_v1, &mut usage)?;
     }
     Ok(usage)
 }
@@ -387,6 +388,8 @@ mod tests {
             ("io.stat", "x rbytes=1\n"),
             ("io.stat", "8:0 rbytes=x\n"),
             ("cpu.pressure", "nobody avg10=0\n"),
+            ("rdma.current", "mlx4_0 hca_handle=x\n"),
+            ("rdma.max", "mlx4_0 other=1\n"),
         ] {
             let files = [("cpu.stat", "usage_usec 1\n"), (file, text)];
             let error = usage_of(&files, "").unwrap_err();

@@ -107,6 +107,9 @@ fn parse_list(text: &str) -> Option<Vec<u16>> {
     for range in text.split(',').filter(|range| !range.is_empty()) {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+        if last < first {
+            return None;
+        }
         list.extend(first..=last);
     }
     Some(list)

@@ -9,27 +9,28 @@ use crate::place::Directory;
 /// Microseconds in nanoseconds.
 const MICRO: u64 = 1000;
 
-pub(super) fn read(directory: &Directory, usage: &mut Usage) -> Result<(), Error> {
+/// `in_v1` says which controllers the host has in cgroup v1: there is nothing of those here.
+pub(super) fn read(directory: &Directory, in_v1: &dyn Fn(&str) -> bool, usage: &mut Usage) -> Result<(), Error> {
     let files = Files { directory };
-    if usage.cpu.is_none() {
+    if !in_v1("cpu") && !in_v1("cpuacct") {
         usage.cpu = cpu(&files)?;
     }
-    if usage.memory.is_none() {
+    if !in_v1("memory") {
         usage.memory = memory(&files)?;
     }
-    if usage.pids.is_none()
+    if !in_v1("pids")
         && let Some(current) = files.number("pids.current")?
     {
         let limit = files.number("pids.max")?.filter(|limit| *limit != u64::MAX);
         usage.pids = Some(PidsUsage { current, limit: limit.unwrap_or(0) });
     }
-    if usage.io == Default::default() {
+    if !in_v1("blkio") {
         io(&files, usage)?;
     }
-    if usage.hugetlb.is_empty() {
+    if !in_v1("hugetlb") {
         usage.hugetlb = hugetlb(&files)?;
     }
-    if usage.rdma.is_empty() {
+    if !in_v1("rdma") {
         usage.rdma = rdma(&files)?;
     }
     Ok(())
@@ -142,9 +143,10 @@ pub(super) fn rdma(files: &Files<'_>) -> Result<Vec<RdmaUsage>, Error> {
             let device = words.next().unwrap_or_default().to_owned();
             let mut pair = (0, 0);
             for word in words {
-                match word.split_once('=') {
-                    Some(("hca_handle", value)) => pair.0 = number(value).unwrap_or(0),
-                    Some(("hca_object", value)) => pair.1 = number(value).unwrap_or(0),
+                let found = word.split_once('=').and_then(|(key, value)| Some((key, number(value)?)));
+                match found {
+                    Some(("hca_handle", value)) => pair.0 = value,
+                    Some(("hca_object", value)) => pair.1 = value,
                     _ => return Err(files.malformed(name, line)),
                 }
             }

@@ -14,6 +14,7 @@ crate::cases! {
     "" => figures_every_interval_until_the_end,
     "" => a_kill_for_want_of_memory,
     "" => figures_count,
+    "" => a_reader_that_goes_away,
     "" => nothing_to_tell,
 }
 
@@ -95,6 +96,16 @@ fn a_kill_for_want_of_memory(t: &Test<'_>) -> Done {
     assert_eq!(line, json!({"type": "oom", "id": c.id}));
     c.kill("KILL");
     events.wait(&t.runtime).ok();
+    Ok(())
+}
+
+fn a_reader_that_goes_away(t: &Test<'_>) -> Done {
+    t.peer_differs(Kind::Crun, "has no events")?;
+    t.peer_differs(Kind::Runc, "begins after the first interval")?;
+    let c = t.sleeper();
+    let call = c.call("events").options(&["--interval", "50ms"]);
+    let output = call.wrapper(&["sh", "-c", "\"$@\" | head -n 1", "sh"]).output().ok();
+    assert_eq!(output.stdout().lines().count(), 1);
     Ok(())
 }
 

@@ -2,10 +2,10 @@
 
 mod json;
 
-use super::{App, json_line, print, with_record};
+use super::{App, is_read, json_line, print, with_record};
 use crate::error::{Context, Error, Result, bad};
 use crate::state::{Status, view};
-use cgroup::Cgroup;
+use cgroup::{Cgroup, Usage};
 use json::{Event, Stats};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -32,25 +32,30 @@ pub(super) fn command(app: &App<'_>) -> Result<()> {
         }
         let cgroup = record.cgroup.open()?.ok_or_else(stopped)?;
         if app.flag("stats") {
-            return print_stats(&dir.id, &cgroup);
+            return match cgroup.usage()? {
+                Some(usage) => print(&stats(&dir.id, &usage)?),
+                None => Err(stopped()),
+            };
         }
         follow(&dir.id, &cgroup, &init, interval)
     })
 }
 
-fn print_stats(id: &str, cgroup: &Cgroup) -> Result<()> {
-    let usage = cgroup.usage()?;
-    print(&json_line(&Event { kind: "stats", id, data: Some(Stats::new(&usage)) })?)
+fn stats(id: &str, usage: &Usage) -> Result<String> {
+    json_line(&Event { kind: "stats", id, data: Some(Stats::new(usage)) })
 }
 
-/// Until the container ends.
+/// Until the container ends, or nobody reads any more.
 fn follow(id: &str, cgroup: &Cgroup, init: &crate::state::Process, interval: Duration) -> Result<()> {
     let mut watch = cgroup.watch_oom()?;
     let mut next = Instant::now();
     loop {
         let now = Instant::now();
         if now >= next {
-            print_stats(id, cgroup)?;
+            let Some(usage) = cgroup.usage()? else { return Ok(()) };
+            if !is_read(&stats(id, &usage)?)? {
+                return Ok(());
+            }
             next = now + interval;
         }
         let left = next.saturating_duration_since(Instant::now());
@@ -66,7 +71,9 @@ fn follow(id: &str, cgroup: &Cgroup, init: &crate::state::Process, interval: Dur
         drop(fds);
         if let Some(watch) = &mut watch {
             for _ in 0..watch.new_kills(cgroup)? {
-                print(&json_line(&Event { kind: "oom", id, data: None })?)?;
+                if !is_read(&json_line(&Event { kind: "oom", id, data: None })?)? {
+                    return Ok(());
+                }
             }
         }
         if ended {

@@ -235,16 +235,21 @@ fn version() -> String {
 
 /// Writes all of it to standard output. A reader that has gone away is no error of ours.
 fn print(text: &str) -> Result<()> {
+    is_read(text).map(drop)
+}
+
+/// The same; false if the reader has gone away.
+fn is_read(text: &str) -> Result<bool> {
     let mut rest = text.as_bytes();
     while !rest.is_empty() {
         match rustix::io::write(rustix::stdio::stdout(), rest) {
             Ok(written) => rest = &rest[written..],
             Err(Errno::INTR) => {}
-            Err(Errno::PIPE) => return Ok(()),
-            done => return done.map(drop).context(|| "write to standard output".to_owned()),
+            Err(Errno::PIPE) => return Ok(false),
+            done => return done.map(|_| true).context(|| "write to standard output".to_owned()),
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// `value` as JSON on a line.

@@ -31,8 +31,8 @@ pub(super) fn command(app: &App<'_>) -> Result<()> {
         if !matches!(status, Status::Created | Status::Running | Status::Paused) {
             return Err(Error::Refused { what: "container not running", id: dir.id.clone() });
         }
-        update_rdt(app, dir)?;
-        update_cgroup(record, resources, &host)
+        update_cgroup(record, resources, &host)?;
+        update_rdt(app, dir)
     })
 }
 

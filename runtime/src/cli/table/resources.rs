@@ -13,8 +13,8 @@ pub(super) const UPDATE: Command = Command {
     about: "change the resource limits of a container",
     details: "Only what is given changes; limits come into force one after the other, so that after an error those \
               before it are in force. Sizes are in bytes or take a suffix k, m or g; -1 is no limit. With --resources \
-              the limits are those of a file, in the form of linux.resources in config.json, and the other flags are \
-              ignored; devices in it are.",
+              the limits are those of a file, in the form of linux.resources in config.json, and the flags for \
+              the same are ignored; devices in it are.",
     flags: &[
         Flag::value("resources", "FILE", "read the limits from this file, - for standard input").short(b'r'),
         Flag::value("blkio-weight", "WEIGHT", "share of block IO, 10 to 1000"),
