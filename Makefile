@@ -58,9 +58,10 @@ MACHINES ?= v1 v2 hybrid forky
 .PHONY: test-vm
 test-vm: build ## tests of cgroups, systemd, labels and users in emulated machines, which have all controllers and AppArmor
 	@$(NEED) --target $(ARCH)-unknown-linux-musl
-	@for machine in $(MACHINES); do echo "== a machine with $$machine"; \
+	@failed=; for machine in $(MACHINES); do echo "== a machine with $$machine"; \
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUNNER="$(CURDIR)/conformance/settings/vm $$machine --timeout 2400 -- env RUNTIME=$(PROA) $(CURDIR)/conformance/settings/each" \
-	cargo test -q --locked -p conformance --test containers --target $(ARCH)-unknown-linux-musl -- $(TOPICS) </dev/null || exit; done
+	cargo test -q --locked -p conformance --test containers --target $(ARCH)-unknown-linux-musl -- $(TOPICS) </dev/null || failed="$$failed $$machine"; done; \
+	[ -z "$$failed" ] || { echo "failed in:$$failed"; exit 1; }
 
 # make stress [SETTINGS="hybrid native-v2 vm-v2"] [STRESS="--parallel 500 --killed 200 --systemd"]
 SETTINGS ?= hybrid native-v2

@@ -65,7 +65,9 @@ impl Scope {
             let handed_down = lines("/sys/fs/cgroup/unified/cgroup.subtree_control", |_| true);
             things.extend(handed_down.map(|on| format!("controllers on {on}")));
         }
-        things.extend(entries(Path::new("/dev")).map(|path| format!("file {}", path.display())));
+        // The kernel keeps the nodes of loop devices for whoever wants one next.
+        let kept = |path: &PathBuf| !path.to_string_lossy().starts_with("/dev/loop");
+        things.extend(entries(Path::new("/dev")).filter(kept).map(|path| format!("file {}", path.display())));
         // Others may use the runtimes' usual places at the same time.
         for dir in ["/run", "/run/runc", "/run/crun", "/run/proa"] {
             let ours = entries(Path::new(dir)).filter(|path| path.to_string_lossy().contains(&self.tag));

@@ -18,6 +18,7 @@ pub mod container;
 pub mod holder;
 pub mod leaks;
 pub mod look;
+pub mod loop_device;
 pub mod musts;
 pub mod random;
 pub mod reaper;

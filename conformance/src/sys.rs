@@ -223,3 +223,21 @@ pub fn bpf_programs() -> Option<usize> {
         return (io::Error::last_os_error().raw_os_error() == Some(libc::ENOENT)).then_some(count);
     }
 }
+
+/// Maps `count` huge pages of the default size `size`, in bytes, and writes to each. Not `reserved`: the kernel sets none
+/// aside by then, and one too many is a SIGBUS (mmap(2), MAP_NORESERVE).
+pub fn touch_huge_pages(count: usize, size: usize, reserved: bool) -> io::Result<()> {
+    let more = if reserved { 0 } else { libc::MAP_NORESERVE };
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB | more;
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping, at a place that the kernel chooses.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), count * size, access, flags, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    for page in 0..count {
+        // SAFETY: within the mapping, which is writable and nobody else's.
+        unsafe { start.cast::<u8>().add(page * size).write_volatile(1) };
+    }
+    Ok(())
+}

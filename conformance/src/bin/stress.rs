@@ -155,15 +155,14 @@ impl Stress {
     }
 
     fn killed(&self, durations: &[Duration; 3]) {
-        let (survived, random) = (AtomicUsize::new(0), Mutex::new(Random::new(self.options.seed)));
+        let survived = AtomicUsize::new(0);
+        // Drawn before, so that each container has the same in every run, whichever thread it falls to.
+        let mut random = Random::new(self.options.seed);
+        let thousandths: Vec<u32> = (0..self.options.killed).map(|_| random.below(1500) as u32).collect();
         self.each(self.options.killed, |number| {
             let id = format!("{}-k{number}", self.tag);
             let victim = number % COMMANDS.len();
-            let moment = {
-                let mut random = random.lock().expect("a thread has panicked");
-                let limit = durations[victim].as_micros() as usize * 3 / 2;
-                Duration::from_micros(random.below(limit.max(1)) as u64)
-            };
+            let moment = durations[victim] * thousandths[number] / 1000;
             for command in &COMMANDS[..victim] {
                 self.must(command, &id);
             }

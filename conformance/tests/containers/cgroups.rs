@@ -36,7 +36,7 @@ crate::cases! {
 
 /// The directories that processes of a container are in, one per hierarchy that
 /// it has a cgroup of its own in.
-fn places(pid: i32) -> Vec<PathBuf> {
+pub(crate) fn places(pid: i32) -> Vec<PathBuf> {
     let own = look::cgroup_paths(std::process::id() as i32);
     let unified = look::cgroups() == Cgroups::Unified;
     look::cgroup_paths(pid)
@@ -53,14 +53,14 @@ fn places(pid: i32) -> Vec<PathBuf> {
         .collect()
 }
 
-fn with_path<'t>(t: &'t Test<'_>, path: &str) -> conformance::container::Container<'t> {
+pub(crate) fn with_path<'t>(t: &'t Test<'_>, path: &str) -> conformance::container::Container<'t> {
     let mut bundle = t.sleeping_bundle();
     bundle.linux("cgroupsPath", json!(path));
     t.create(&bundle)
 }
 
 /// A path for a container, below one that only this test has.
-fn own_path(t: &Test<'_>) -> String {
+pub(crate) fn own_path(t: &Test<'_>) -> String {
     format!("/{}-cg{}", t.tag(), t.id().rsplit('-').next().unwrap_or_default())
 }
 

@@ -61,6 +61,7 @@ fn a_fork_too_many_fails(t: &Test<'_>) -> Done {
     look::eventually("the shell to give up", || {
         c.output.stderr().contains("fork") || look::stat(c.pid).is_none_or(|stat| stat.state == 'Z')
     });
+    assert!(c.output.stderr().contains("Resource temporarily unavailable"), "EAGAIN: {}", c.output.stderr());
     assert!(!c.stdout().contains("never"), "{}", c.stdout());
     Ok(())
 }
@@ -77,21 +78,33 @@ fn exec_counts_too(t: &Test<'_>) -> Done {
 }
 
 fn processor_time_is_held(t: &Test<'_>) -> Done {
-    needs(t, "cpu")?;
+    if !needs(t, "cpu")?.unified {
+        needs(t, "cpuacct")?;
+    }
     let mut bundle = t.sh_bundle("while :; do :; done");
-    set(&mut bundle, "cpu", json!({"quota": 20_000, "period": 100_000}));
-    let c = t.create(&bundle);
+    bundle.config["linux"]["resources"]["cpu"] = json!({"quota": 20_000, "period": 100_000});
+    let c = t.start(&bundle);
     let files = look::controller(c.pid, "cpu").expect("no cpu");
-    c.start();
-    let ticks = || look::stat(c.pid).map_or(0, |stat| stat.utime + stat.stime);
-    let (start, before) = (Instant::now(), ticks());
-    std::thread::sleep(Duration::from_secs(3));
-    let (elapsed, used) = (start.elapsed().as_secs_f64(), ticks() - before);
-    let share = used as f64 / procfs::ticks_per_second() as f64 / elapsed;
-    // Less is a busy machine, more would be a quota that does not hold.
-    assert!((0.05..0.22).contains(&share), "a fifth was allowed, {share} was used");
-    assert!(files.count("cpu.stat", "nr_throttled ") > 5);
-    Ok(())
+    // Microseconds.
+    let used = || match files.unified {
+        true => files.count("cpu.stat", "usage_usec ") as f64,
+        false => {
+            let files = look::controller(c.pid, "cpuacct").expect("no cpuacct");
+            files.read("cpuacct.usage").parse::<f64>().expect("no number") / 1000.0
+        }
+    };
+    // More is a quota that does not hold. Less is a machine with other things to do: it gets three tries.
+    let mut shares = Vec::new();
+    for _ in 0..3 {
+        let (start, before) = (Instant::now(), used());
+        std::thread::sleep(Duration::from_millis(2500));
+        shares.push((used() - before) / start.elapsed().as_micros() as f64);
+        assert!(shares.iter().all(|share| *share <= 0.22), "a fifth was allowed, used were {shares:?}");
+        if shares.last().is_some_and(|share| *share >= 0.18) {
+            return Ok(());
+        }
+    }
+    panic!("a fifth was allowed, used were {shares:?}");
 }
 
 /// The disk that a directory is on: the device, or that of which it is a partition.

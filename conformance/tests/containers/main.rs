@@ -12,6 +12,7 @@
 //! `N passed, N failed, N skipped`.
 
 mod cgroups;
+mod cgroups_nested;
 mod cli;
 mod commands;
 mod devices;
@@ -30,6 +31,7 @@ mod labels;
 mod landlock;
 mod lifecycle;
 mod limits;
+mod limits_bite;
 mod mapped_ids;
 mod misc;
 mod mount_options;
@@ -49,6 +51,7 @@ mod process;
 mod regressions;
 mod resources;
 mod resources_io;
+mod resources_reader;
 mod root;
 mod rootless;
 mod scheduling;
@@ -116,11 +119,14 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("hooks", hooks::CASES),
     ("hook_failures", hook_failures::CASES),
     ("cgroups", cgroups::CASES),
+    ("cgroups_nested", cgroups_nested::CASES),
     ("labels", labels::CASES),
     ("landlock", landlock::CASES),
     ("resources", resources::CASES),
     ("resources_io", resources_io::CASES),
+    ("resources_reader", resources_reader::CASES),
     ("limits", limits::CASES),
+    ("limits_bite", limits_bite::CASES),
     ("mapped_ids", mapped_ids::CASES),
     ("update", update::CASES),
     ("events", events::CASES),

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use conformance::look::{self, Controller};
+use conformance::loop_device::LoopDevice;
 use conformance::runtime::Kind;
 use conformance::test::{Done, Test};
 use serde_json::json;
@@ -14,6 +15,8 @@ use crate::resources::{MIB, disk, needs, with};
 crate::cases! {
     "L-45" => io_weight,
     "L-46" => io_weight_of_a_device,
+    "" => io_weight_by_bfq,
+    "" => io_leaf_weights,
     "L-47" => io_throttles,
     "L-48,L-49" => huge_pages,
     "L-50" => network,
@@ -66,6 +69,45 @@ fn io_weight_of_a_device(t: &Test<'_>) -> Done {
     let texts: Vec<String> = all.iter().filter_map(|file| files.get(file)).collect();
     let expected = [format!("{device} 300"), format!("{device} 2930")];
     assert!(texts.iter().flat_map(|text| text.lines()).any(|line| expected.iter().any(|it| it == line)), "{texts:?}");
+    Ok(())
+}
+
+/// The scheduler that has shares, on a disk of the test's own.
+fn io_weight_by_bfq(t: &Test<'_>) -> Done {
+    needs(t, "blkio")?;
+    t.not_by_systemd("has weights of its own, which it writes to all files")?;
+    let device = LoopDevice::new(&t.dir, MIB);
+    t.needs(device.as_ref().is_some_and(|device| device.set_scheduler("bfq")), "the scheduler BFQ")?;
+    let LoopDevice { major, minor, .. } = device.as_ref().expect("looked at before");
+    let value = json!({"weight": 500, "weightDevice": [{"major": major, "minor": minor, "weight": 300}]});
+    let (c, files) = with(t, "blockIO", value, "blkio");
+    let (all, own) = match files.unified {
+        true => ("io.bfq.weight", "io.bfq.weight"),
+        false => ("blkio.bfq.weight", "blkio.bfq.weight_device"),
+    };
+    let text = files.read(all);
+    assert_eq!(text.lines().next().map(|line| line.trim_start_matches("default ")), Some("500"), "{text}");
+    let text = files.read(own);
+    assert!(text.lines().any(|line| line == format!("{major}:{minor} 300")), "{text}");
+    c.call("delete").options(&["--force"]).output().ok();
+    Ok(())
+}
+
+/// Kernels since 5.0 have none, and version 2 never had.
+fn io_leaf_weights(t: &Test<'_>) -> Done {
+    let own = needs(t, "blkio")?;
+    t.proa_only("peers ignore them without a word")?;
+    t.needs(own.get("blkio.leaf_weight").is_none(), "a kernel without leaf weights")?;
+    let (major, minor, _) = disk(t)?;
+    for (value, name) in [
+        (json!({"leafWeight": 300}), "leafWeight"),
+        (json!({"weightDevice": [{"major": major, "minor": minor, "leafWeight": 300}]}), "weightDevice[0].leafWeight"),
+    ] {
+        let mut bundle = t.bundle();
+        bundle.config["linux"]["resources"]["blockIO"] = value;
+        let output = t.refuses(&bundle);
+        t.proa_says(&output, &format!("linux.resources.blockIO.{name}: "));
+    }
     Ok(())
 }
 
