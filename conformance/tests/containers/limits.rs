@@ -4,7 +4,6 @@
 //! Not here: that each field is in the kernel's file (resources.rs).
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use conformance::test::{Done, Test};
 use serde_json::{Value, json};
 
 use crate::hooks::with_hooks;
+use crate::limits_bite::moved;
 use crate::resources::{disk, needs, with};
 
 crate::cases! {
@@ -107,32 +107,8 @@ fn processor_time_is_held(t: &Test<'_>) -> Done {
     panic!("a fifth was allowed, used were {shares:?}");
 }
 
-/// The disk that a directory is on: the device, or that of which it is a partition.
-fn disk_of(dir: &Path) -> Option<(u32, u32)> {
-    let device = fs::metadata(dir).ok()?.dev();
-    let name = format!("/sys/dev/block/{}:{}", nix::sys::stat::major(device), nix::sys::stat::minor(device));
-    let path = fs::canonicalize(name).ok()?;
-    let disk = if path.join("partition").exists() { path.parent()?.to_owned() } else { path };
-    let text = fs::read_to_string(disk.join("dev")).ok()?;
-    let (major, minor) = text.trim().split_once(':')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
-}
-
 fn a_read_is_throttled(t: &Test<'_>) -> Done {
-    needs(t, "blkio")?;
-    let disk = disk_of(&t.dir);
-    t.needs(disk.is_some(), "a disk below the tests' directory")?;
-    let (major, minor) = disk.unwrap_or_default();
-    let mut bundle = t.sh_bundle("dd if=/data of=/dev/null bs=256k count=12 iflag=direct 2>&1; echo done");
-    fs::write(bundle.inside("/data"), vec![7u8; 3 << 20]).expect("cannot write a file");
-    nix::unistd::sync();
-    set(&mut bundle, "blockIO", json!({"throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": 1 << 20}]}));
-    let c = t.create(&bundle);
-    let start = Instant::now();
-    c.start();
-    c.prints("done");
-    let elapsed = start.elapsed();
-    assert!(!c.stdout().contains("invalid"), "{}", c.stdout());
+    let elapsed = moved(t, "throttleReadBpsDevice", 1 << 20, "256k", 12)?;
     assert!(elapsed > Duration::from_millis(1900), "3 MiB at 1 MiB/s took {elapsed:?}");
     Ok(())
 }

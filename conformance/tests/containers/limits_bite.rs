@@ -80,14 +80,17 @@ fn a_device_that_is_not_allowed(t: &Test<'_>) -> Done {
     Ok(())
 }
 
-/// How long a container takes that writes `count` blocks past the page cache, to a device with this bound.
-fn written(t: &Test<'_>, kind: &str, rate: u64, block: &str, count: u32) -> Result<Duration, Skip> {
+/// How long a container takes that moves `count` blocks past the page cache, from or to a device with this bound.
+pub(crate) fn moved(t: &Test<'_>, kind: &str, rate: u64, block: &str, count: u32) -> Result<Duration, Skip> {
     needs(t, "blkio")?;
     let device = LoopDevice::new(&t.dir, 8 * MIB);
     t.needs(device.is_some(), "a loop device")?;
     let LoopDevice { major, minor, .. } = device.as_ref().expect("looked at before");
-    let mut bundle =
-        t.sh_bundle(&format!("dd if=/dev/zero of=/dev/disk bs={block} count={count} oflag=direct 2>&1; echo done"));
+    let way = match kind.contains("Write") {
+        true => "if=/dev/zero of=/dev/disk oflag=direct",
+        false => "if=/dev/disk of=/dev/null iflag=direct",
+    };
+    let mut bundle = t.sh_bundle(&format!("dd {way} bs={block} count={count} 2>&1; echo done"));
     bundle.linux("devices", json!([{"path": "/dev/disk", "type": "b", "major": major, "minor": minor}]));
     let resources = &mut bundle.config["linux"]["resources"];
     resources["blockIO"] = json!({kind: [{"major": major, "minor": minor, "rate": rate}]});
@@ -106,13 +109,13 @@ fn written(t: &Test<'_>, kind: &str, rate: u64, block: &str, count: u32) -> Resu
 }
 
 fn a_write_of_so_many_bytes(t: &Test<'_>) -> Done {
-    let elapsed = written(t, "throttleWriteBpsDevice", MIB, "256k", 12)?;
+    let elapsed = moved(t, "throttleWriteBpsDevice", MIB, "256k", 12)?;
     assert!(elapsed > Duration::from_millis(1900), "3 MiB at 1 MiB/s took {elapsed:?}");
     Ok(())
 }
 
 fn a_write_in_so_many_operations(t: &Test<'_>) -> Done {
-    let elapsed = written(t, "throttleWriteIOPSDevice", 10, "4k", 30)?;
+    let elapsed = moved(t, "throttleWriteIOPSDevice", 10, "4k", 30)?;
     assert!(elapsed > Duration::from_millis(1900), "30 operations at 10/s took {elapsed:?}");
     Ok(())
 }
