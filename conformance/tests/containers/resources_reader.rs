@@ -41,12 +41,16 @@ fn limits_as_cgroups_rs_reads_them(t: &Test<'_>) -> Done {
     }
     let c = t.create(&bundle);
     let paths = look::cgroup_paths(c.pid);
-    let path =
-        if unified { paths.get("") } else { paths.iter().find(|(key, _)| !key.is_empty()).map(|(_, path)| path) };
-    let path = path.expect("no cgroup").trim_start_matches('/');
-    let read = Cgroup::load(hierarchies::auto(), path);
-    assert!(read.procs().iter().any(|pid| pid.pid == c.pid as u64), "init is not in {path}");
+    let load = |controller: &str| {
+        let named = |names: &str| names.split(',').any(|name| name == controller);
+        let path = paths.iter().find(|(names, _)| if unified { names.is_empty() } else { named(names) });
+        let (_, path) = path.expect("no cgroup");
+        let read = Cgroup::load(hierarchies::auto(), path.trim_start_matches('/'));
+        assert!(read.procs().iter().any(|pid| pid.pid == c.pid as u64), "init is not in {path} of {controller}");
+        read
+    };
     if has("memory") {
+        let read = load("memory");
         let memory: &MemController = read.controller_of().expect("no memory");
         let stat = memory.memory_stat();
         assert_eq!((stat.limit_in_bytes, stat.soft_limit_in_bytes), (64 << 20, 32 << 20));
@@ -54,19 +58,23 @@ fn limits_as_cgroups_rs_reads_them(t: &Test<'_>) -> Done {
         assert_eq!(memory.memswap().limit_in_bytes, if unified { 32 << 20 } else { 96 << 20 });
     }
     if has("cpu") {
+        let read = load("cpu");
         let cpu: &CpuController = read.controller_of().expect("no cpu");
         assert_eq!(cpu.shares().ok(), Some(if unified { 59 } else { 512 }));
         assert_eq!((cpu.cfs_quota().ok(), cpu.cfs_period().ok()), (Some(20_000), Some(50_000)));
     }
     if has("cpuset") {
+        let read = load("cpuset");
         let cpuset: &CpuSetController = read.controller_of().expect("no cpuset");
         assert_eq!((cpuset.cpuset().cpus, cpuset.cpuset().mems), (vec![(0, 0)], vec![(0, 0)]));
     }
     if has("pids") {
+        let read = load("pids");
         let pids: &PidController = read.controller_of().expect("no pids");
         assert_eq!(pids.get_pid_max().ok(), Some(MaxValue::Value(17)));
     }
     if has("hugetlb") {
+        let read = load("hugetlb");
         let pages: &HugeTlbController = read.controller_of().expect("no hugetlb");
         assert_eq!(pages.limit_in_bytes("2MB").ok(), Some(4 * MIB));
     }
