@@ -1,6 +1,8 @@
 //! A cgroup below a container's for its first process, so that the container's own can hand its controllers down: in
 //! cgroup v2 one with processes cannot.
 
+use std::os::fd::AsFd;
+
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use rustix::io::{Errno, write};
 
@@ -26,10 +28,7 @@ pub(crate) fn settle(cgroup: &Cgroup, pid: i32, owner: Option<u32>) -> Result<()
     written.context(&format!("write {pid} to"), &format!("{path}/cgroup.procs"))?;
     controllers::hand_down_all(directory)?;
     match owner {
-        Some(owner) => {
-            use std::os::fd::AsFd;
-            delegate::delegate(leaf.as_fd(), &path, owner)
-        }
+        Some(owner) => delegate::delegate(leaf.as_fd(), &path, owner),
         None => Ok(()),
     }
 }

@@ -57,8 +57,8 @@ pub use resources::{
 pub use sub::SubCgroup;
 pub use systemd::Property;
 pub use usage::{
-    Amount, CpuUsage, CpusetUsage, HugetlbUsage, IoEntry, IoUsage, MemoryUsage, PidsUsage, Pressure, RdmaUsage, Stall,
-    Usage,
+    Amount, CPUSET_FLAGS, CpuUsage, CpusetUsage, HugetlbUsage, IoEntry, IoUsage, MemoryUsage, PidsUsage, Pressure,
+    RdmaUsage, Stall, Usage,
 };
 
 /// A container's cgroup, in all hierarchies at once. Dropping it leaves the cgroup as it is.

@@ -1,6 +1,6 @@
 //! Being told when the kernel kills a process of a container for want of memory.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{CWD, Mode, OFlags, inotify, openat};
@@ -11,7 +11,7 @@ use crate::error::{Context, Error};
 use crate::files::write_text;
 
 /// Becomes readable when there may have been such a kill: on cgroup v2 by inotify(7) of memory.events, on v1 by the
-/// eventfd(2) that memory.oom_control signals.
+/// eventfd(2) that memory.oom_control signals: not for a limit of a cgroup below the container's, there.
 #[derive(Debug)]
 pub struct OomWatch {
     fd: OwnedFd,
@@ -29,10 +29,7 @@ impl OomWatch {
                 let control =
                     openat(CWD, &*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context("open", &path)?;
                 let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).context("eventfd for", &path)?;
-                let numbers = {
-                    use std::os::fd::AsRawFd;
-                    format!("{} {}", fd.as_raw_fd(), control.as_raw_fd())
-                };
+                let numbers = format!("{} {}", fd.as_raw_fd(), control.as_raw_fd());
                 let path = directory.file("cgroup.event_control");
                 write_text(&path, &numbers).context(&format!("write {numbers:?} to"), &path)?;
                 (fd, None)

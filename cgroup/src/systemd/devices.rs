@@ -8,8 +8,7 @@ use crate::devices::{DeviceKind, DeviceRule, Rules};
 /// DevicePolicy and DeviceAllow. Exceptions to "all are allowed" cannot be said: then there is nothing to say.
 pub(super) fn properties(rules: &[DeviceRule]) -> Vec<(&'static str, Value<'static>)> {
     let rules = Rules::new(rules);
-    let Ok(writes) = rules.v1_writes() else { return Vec::new() };
-    if rules.base != Some(false) {
+    if rules.base != Some(false) || rules.v1_writes().is_err() {
         return Vec::new();
     }
     let mut allowed: Vec<DeviceRule> = Vec::new();
@@ -20,7 +19,6 @@ pub(super) fn properties(rules: &[DeviceRule]) -> Vec<(&'static str, Value<'stat
             false => allowed.retain(|earlier| !earlier.same_devices(rule)),
         }
     }
-    drop(writes);
     let entries: Vec<(String, String)> = allowed.iter().flat_map(entries).collect();
     vec![("DevicePolicy", Value::from("strict")), ("DeviceAllow", Value::from(entries))]
 }

@@ -90,37 +90,32 @@ pub(crate) fn start(scope: &Scope, pid: i32, rules: &[DeviceRule], v1: bool, mor
     if v1 {
         optional.extend(devices::properties(rules));
     }
-    let given =
-        |list: &[(&'static str, Value<'static>)]| {
-            let mut all: Vec<(String, Value<'static>)> = Vec::with_capacity(list.len() + more.len());
-            let of_annotations = |name: &str| more.iter().any(|property| property.name() == name);
-            all.extend(
-                list.iter()
-                    .filter(|(name, _)| !of_annotations(name))
-                    .map(|(name, value)| ((*name).to_owned(), clone(value))),
-            );
-            all.extend(more.iter().filter_map(|property| {
-                Some((property.name().to_owned(), property.value().try_to_owned().ok()?.into()))
-            }));
-            all
-        };
-    let essential: Vec<(&'static str, Value<'static>)> =
-        essential.into_iter().map(|(name, value)| (name, clone(&value))).collect();
-    let all: Vec<_> = essential.iter().chain(&optional).map(|(name, value)| (*name, clone(value))).collect();
+    let of_annotations: Vec<_> = more.iter().map(|property| (property.name(), property.value())).collect();
     let mut connection = Systemd::connect(scope)?;
-    let started = match connection.start(scope, &given(&all)) {
+    let all = joined(&[&essential, &optional, &of_annotations]);
+    let started = match connection.start(scope, &all) {
         Err(failure) if failure.is(UNIT_EXISTS) => {
             // What failed before systemd knew CollectMode, or was not collected yet.
             connection.reset_failed(scope).ok();
-            connection.start(scope, &given(&all))
+            connection.start(scope, &all)
         }
         Err(failure) if failure.is(READ_ONLY) || failure.is(UNKNOWN_PROPERTY) => {
             log::debug!("systemd: {failure}");
-            connection.start(scope, &given(&essential))
+            connection.start(scope, &joined(&[&essential, &of_annotations]))
         }
         started => started,
     };
     started.map_err(|failure| error(scope, "start", failure))
+}
+
+/// The properties of all lists; of those with the same name, the last.
+fn joined<'l>(lists: &[&'l [(&'l str, Value<'l>)]]) -> Vec<(&'l str, &'l Value<'l>)> {
+    let mut all: Vec<(&str, &Value<'_>)> = Vec::new();
+    for (name, value) in lists.iter().copied().flatten() {
+        all.retain(|(known, _)| known != name);
+        all.push((name, value));
+    }
+    all
 }
 
 /// Says the limits that are in force to systemd. One that it does not know is passed over.
@@ -166,10 +161,6 @@ pub(crate) fn stop(scope: &Scope) -> Result<(), Error> {
 
 fn error(scope: &Scope, what: &str, failure: Failure) -> Error {
     Error::Systemd { step: format!("{what} {}", scope.unit), problem: failure.to_string() }
-}
-
-fn clone(value: &Value<'_>) -> Value<'static> {
-    value.try_to_owned().map_or(Value::from(false), Into::into)
 }
 
 /// A connection on which systemd is heard.
@@ -221,7 +212,7 @@ impl Systemd {
         }
     }
 
-    fn start(&mut self, scope: &Scope, properties: &[(String, Value<'static>)]) -> Result<(), Failure> {
+    fn start(&mut self, scope: &Scope, properties: &[(&str, &Value<'_>)]) -> Result<(), Failure> {
         let none: &[(&str, &[(&str, Value<'_>)])] = &[];
         self.job(scope, "StartTransientUnit", &(&scope.unit, "fail", properties, none))
     }

@@ -1,11 +1,14 @@
 //! What a container uses: the figures of the kernel, read from the files that there are. Numbers are the kernel's own
 //! units made equal: times in nanoseconds, memory in bytes.
 
+mod files;
 mod v1;
 mod v2;
 
 use crate::error::Error;
-use crate::place::{Directory, Place};
+use crate::place::Place;
+
+pub use v1::CPUSET_FLAGS;
 
 /// All that is known; what the host does not count is absent.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -62,7 +65,7 @@ pub struct CpusetUsage {
     pub cpus: Vec<u16>,
     /// Memory nodes.
     pub mems: Vec<u16>,
-    /// The others, by their names without `cpuset.`.
+    /// Those of [`CPUSET_FLAGS`] that there are.
     pub flags: Vec<(&'static str, i64)>,
 }
 
@@ -205,98 +208,10 @@ pub(crate) fn read(place: &Place) -> Result<Usage, Error> {
     Ok(usage)
 }
 
-/// The files of one directory. What does not exist is nothing; what cannot be understood is an error.
-struct Files<'d> {
-    directory: &'d Directory,
-}
-
-impl Files<'_> {
-    fn text(&self, name: &str) -> Result<Option<String>, Error> {
-        use rustix::fs::{CWD, Mode, OFlags, openat};
-        use rustix::io::Errno;
-        let path = self.directory.file(name);
-        let file = match openat(CWD, &*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-            Err(Errno::NOENT | Errno::NODEV) => return Ok(None),
-            file => file,
-        };
-        let mut bytes = Vec::new();
-        let read = file.and_then(|file| crate::files::read_all(&file, &mut bytes));
-        match read {
-            Ok(()) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
-            // The cgroup goes; or nothing is counted: of threaded cgroups, of swap, of pressure when that is off.
-            Err(Errno::NODEV | Errno::OPNOTSUPP) => Ok(None),
-            Err(errno) => Err(Error::sys("read".to_owned(), path, errno)),
-        }
-    }
-
-    fn malformed(&self, name: &str, line: &str) -> Error {
-        Error::Malformed { file: self.directory.file(name), line: line.to_owned() }
-    }
-
-    /// A file with one number, or `max`.
-    fn number(&self, name: &str) -> Result<Option<u64>, Error> {
-        let Some(text) = self.text(name)? else { return Ok(None) };
-        number(text.trim()).map(Some).ok_or_else(|| self.malformed(name, text.trim()))
-    }
-
-    /// Lines of a name and a number.
-    fn table(&self, name: &str) -> Result<Option<Vec<(String, u64)>>, Error> {
-        let Some(text) = self.text(name)? else { return Ok(None) };
-        let line = |line: &str| {
-            let (key, value) = line.split_once(' ')?;
-            Some((key.to_owned(), number(value.trim())?))
-        };
-        text.lines()
-            .map(|text| line(text).ok_or_else(|| self.malformed(name, text)))
-            .collect::<Result<_, _>>()
-            .map(Some)
-    }
-
-    fn pressure(&self, name: &str) -> Result<Option<Pressure>, Error> {
-        let Some(text) = self.text(name)? else { return Ok(None) };
-        let mut pressure = Pressure::default();
-        for line in text.lines() {
-            let (stall, rest) = match line.split_once(' ') {
-                Some(("some", rest)) => (&mut pressure.some, rest),
-                Some(("full", rest)) => (&mut pressure.full, rest),
-                _ => return Err(self.malformed(name, line)),
-            };
-            *stall = parse_stall(rest).ok_or_else(|| self.malformed(name, line))?;
-        }
-        Ok(Some(pressure))
-    }
-}
-
-fn parse_stall(text: &str) -> Option<Stall> {
-    let mut stall = Stall::default();
-    for word in text.split_ascii_whitespace() {
-        match word.split_once('=')? {
-            ("avg10", value) => stall.avg10 = value.parse().ok()?,
-            ("avg60", value) => stall.avg60 = value.parse().ok()?,
-            ("avg300", value) => stall.avg300 = value.parse().ok()?,
-            ("total", value) => stall.total = value.parse().ok()?,
-            _ => {}
-        }
-    }
-    Some(stall)
-}
-
-fn number(text: &str) -> Option<u64> {
-    if text == "max" { Some(u64::MAX) } else { text.parse().ok() }
-}
-
-fn get(table: &[(String, u64)], name: &str) -> u64 {
-    table.iter().find(|(key, _)| key == name).map_or(0, |(_, value)| *value)
-}
-
-fn device(text: &str) -> Option<(u64, u64)> {
-    let (major, minor) = text.split_once(':')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::place::Directory;
 
     fn directory() -> (std::path::PathBuf, Directory) {
         let path = std::env::temp_dir().join(format!("usage-{}-{:?}", std::process::id(), std::thread::current().id()));

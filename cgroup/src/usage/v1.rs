@@ -1,13 +1,25 @@
 //! The files of cgroup v1 (Documentation/admin-guide/cgroup-v1).
 
-use super::{
-    Amount, CpuUsage, CpusetUsage, Files, HugetlbUsage, IoEntry, MemoryUsage, PidsUsage, Usage, device, get, number,
-};
+use super::files::{Files, device, get, number};
+use super::{Amount, CpuUsage, CpusetUsage, HugetlbUsage, IoEntry, MemoryUsage, PidsUsage, Usage};
 use crate::error::Error;
 use crate::place::Directory;
 
 /// A tick of cpuacct.stat, USER_HZ: 1/100 s on every architecture that proa runs on, in nanoseconds.
 const TICK: u64 = 10_000_000;
+
+/// The files of a cpuset that hold one number, without `cpuset.`.
+pub const CPUSET_FLAGS: [&str; 9] = [
+    "cpu_exclusive",
+    "mem_hardwall",
+    "mem_exclusive",
+    "memory_migrate",
+    "memory_spread_page",
+    "memory_spread_slab",
+    "memory_pressure",
+    "sched_load_balance",
+    "sched_relax_domain_level",
+];
 
 pub(super) fn read(directory: &Directory, usage: &mut Usage) -> Result<(), Error> {
     let files = Files { directory };
@@ -75,23 +87,12 @@ fn cpu(files: &Files<'_>, cpu: &mut CpuUsage) -> Result<(), Error> {
 }
 
 fn cpuset(files: &Files<'_>) -> Result<CpusetUsage, Error> {
-    const FLAGS: [&str; 9] = [
-        "cpu_exclusive",
-        "mem_hardwall",
-        "mem_exclusive",
-        "memory_migrate",
-        "memory_spread_page",
-        "memory_spread_slab",
-        "memory_pressure",
-        "sched_load_balance",
-        "sched_relax_domain_level",
-    ];
     let list = |name: &str| -> Result<Vec<u16>, Error> {
         let text = files.text(name)?.unwrap_or_default();
         parse_list(text.trim()).ok_or_else(|| files.malformed(name, text.trim()))
     };
     let mut cpuset = CpusetUsage { cpus: list("cpuset.cpus")?, mems: list("cpuset.mems")?, flags: Vec::new() };
-    for name in FLAGS {
+    for name in CPUSET_FLAGS {
         let file = format!("cpuset.{name}");
         if let Some(text) = files.text(&file)? {
             let value = text.trim().parse().map_err(|_| files.malformed(&file, text.trim()))?;

@@ -1,8 +1,7 @@
 //! The files of cgroup v2 (Documentation/admin-guide/cgroup-v2.rst).
 
-use super::{
-    Amount, CpuUsage, Files, HugetlbUsage, IoEntry, MemoryUsage, PidsUsage, RdmaUsage, Usage, device, get, number,
-};
+use super::files::{Files, device, get, number};
+use super::{Amount, CpuUsage, HugetlbUsage, IoEntry, MemoryUsage, PidsUsage, RdmaUsage, Usage};
 use crate::error::Error;
 use crate::place::Directory;
 

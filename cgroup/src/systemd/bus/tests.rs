@@ -71,6 +71,82 @@ fn a_call_in_bytes() {
     assert_eq!(message::parse(&bytes).unwrap().kind, Kind::Other);
 }
 
+/// The bytes of the same call as zbus has them, an implementation that knows nothing of ours.
+fn by_zbus<B: Serialize + zbus::DynamicType>(serial: u32, body: &B) -> Vec<u8> {
+    let call = zbus::Message::method_call(METHOD.path, METHOD.member);
+    let call = call.interface(METHOD.interface).destination(METHOD.destination);
+    call.serial(serial.try_into().unwrap()).build(body).unwrap().data().to_vec()
+}
+
+#[test]
+fn calls_are_those_of_another_implementation() {
+    use zbus::Variant;
+    let ours = |serial, bytes: Result<Vec<u8>, Failure>, theirs: Vec<u8>| {
+        assert_eq!(bytes.unwrap(), theirs, "call {serial}");
+    };
+    ours(1, message::call(1, &METHOD, true, &()), by_zbus(1, &()));
+    ours(2, message::call(2, &METHOD, true, &("unit", true)), by_zbus(2, &("unit", true)));
+    ours(3, message::call(3, &METHOD, true, &("x", "", &[7u32, 8][..])), by_zbus(3, &("x", "", &[7u32, 8][..])));
+    // As StartTransientUnit has it, with a value of each type that a property can have.
+    let values = [
+        Value::from(true),
+        Value::from(1u8),
+        Value::from(-2i16),
+        Value::from(3u16),
+        Value::from(-4i32),
+        Value::from(5u32),
+        Value::from(-6i64),
+        Value::from(u64::MAX),
+        Value::from(0.5),
+        Value::from("text"),
+        Value::from(vec!["a", ""]),
+        Value::from(vec![9u32]),
+        Value::from(vec![7u8; 3]),
+        Value::from(vec![("/dev/block/8:0".to_owned(), 5u64)]),
+        Value::from(vec![("char-*".to_owned(), "rw".to_owned())]),
+    ];
+    let their_values = [
+        Variant::from(true),
+        Variant::from(1u8),
+        Variant::from(-2i16),
+        Variant::from(3u16),
+        Variant::from(-4i32),
+        Variant::from(5u32),
+        Variant::from(-6i64),
+        Variant::from(u64::MAX),
+        Variant::from(0.5),
+        Variant::from("text"),
+        Variant::from(vec!["a", ""]),
+        Variant::from(vec![9u32]),
+        Variant::from(vec![7u8; 3]),
+        Variant::from(vec![("/dev/block/8:0".to_owned(), 5u64)]),
+        Variant::from(vec![("char-*".to_owned(), "rw".to_owned())]),
+    ];
+    let named: Vec<(&str, &Value<'_>)> = values.iter().map(|value| ("Name", value)).collect();
+    let their_named: Vec<(&str, &Variant<'_>)> = their_values.iter().map(|value| ("Name", value)).collect();
+    let none: &[(&str, &[(&str, Value<'_>)])] = &[];
+    let their_none: &[(&str, &[(&str, Variant<'_>)])] = &[];
+    let bytes = message::call(4, &METHOD, true, &("u.scope", "fail", named, none));
+    ours(4, bytes, by_zbus(4, &("u.scope", "fail", their_named, their_none)));
+}
+
+#[test]
+fn answers_of_another_implementation_are_read() {
+    use zbus::wire::Endian;
+    let call = zbus::Message::method_call("/a", "Do").serial(7.try_into().unwrap()).build(&()).unwrap();
+    for endian in [Endian::Little, Endian::Big] {
+        let answer = zbus::Message::method_return(&call.header()).endian(endian).build(&("job", 5u32)).unwrap();
+        let answer = message::parse(answer.data()).unwrap();
+        assert_eq!(answer.kind, Kind::Return(7));
+        assert_eq!(answer.read::<(String, u32)>().unwrap(), ("job".to_owned(), 5));
+        let refusal = zbus::Message::error(&call.header(), "a.b.C").endian(endian).build(&("no",)).unwrap();
+        let refusal = message::parse(refusal.data()).unwrap();
+        assert_eq!((&refusal.kind, refusal.text().as_str()), (&Kind::Error(7, "a.b.C".to_owned()), "no"));
+        let signal = zbus::Message::signal("/a", "a.b.C", "Gone").endian(endian).build(&("x",)).unwrap();
+        assert_eq!(message::parse(signal.data()).unwrap().kind, Kind::Signal("Gone".to_owned()));
+    }
+}
+
 #[test]
 fn the_answer_is_found_among_others_and_in_pieces() {
     let answer = answered(|stream| {

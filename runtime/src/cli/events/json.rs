@@ -1,6 +1,6 @@
 //! The lines of `events`, with the names and the omissions that runc's have.
 
-use cgroup::{Amount, HugetlbUsage, IoEntry, Pressure, Stall, Usage};
+use cgroup::{Amount, CPUSET_FLAGS, HugetlbUsage, IoEntry, Pressure, Stall, Usage};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -100,21 +100,10 @@ fn cpu(usage: &Usage) -> Value {
 }
 
 fn cpuset(usage: &Usage) -> Value {
-    const FLAGS: [&str; 9] = [
-        "cpu_exclusive",
-        "mem_hardwall",
-        "mem_exclusive",
-        "memory_migrate",
-        "memory_spread_page",
-        "memory_spread_slab",
-        "memory_pressure",
-        "sched_load_balance",
-        "sched_relax_domain_level",
-    ];
     let cpuset = usage.cpuset.clone().unwrap_or_default();
     let list = |list: &[u16]| list.iter().map(|number| Value::from(*number)).collect::<Vec<_>>();
     let mut object = Object::default().list("cpus", list(&cpuset.cpus)).list("mems", list(&cpuset.mems));
-    for name in FLAGS {
+    for name in CPUSET_FLAGS {
         let value = cpuset.flags.iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| *value);
         object = object.always(name, value);
     }
