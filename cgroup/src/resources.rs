@@ -275,12 +275,13 @@ impl Resources {
     /// [`Error::Limit`] for the first that does not exist.
     pub fn check(&self, host: &Host) -> Result<(), Error> {
         let (cpu, memory) = (&self.cpu, &self.memory);
-        let leaf = self.io.devices.iter().any(|device| device.leaf_weight.is_some());
+        let leaf = self.io.devices.iter().position(|device| device.leaf_weight.is_some());
+        let leaf_name = format!("blockIO.weightDevice[{}].leafWeight", leaf.unwrap_or_default());
         let v1_only = [
             ("cpu", "cpu.realtimeRuntime", cpu.realtime_runtime.is_some()),
             ("cpu", "cpu.realtimePeriod", cpu.realtime_period.is_some()),
             ("blkio", "blockIO.leafWeight", self.io.leaf_weight.is_some()),
-            ("blkio", "blockIO.weightDevice", leaf),
+            ("blkio", &leaf_name, leaf.is_some()),
             ("net_cls", "network.classID", self.network.class_id.is_some()),
             ("net_prio", "network.priorities", !self.network.priorities.is_empty()),
         ];

@@ -65,8 +65,9 @@ impl Scope {
             let handed_down = lines("/sys/fs/cgroup/unified/cgroup.subtree_control", |_| true);
             things.extend(handed_down.map(|on| format!("controllers on {on}")));
         }
-        // The kernel keeps the nodes of loop devices for whoever wants one next.
-        let kept = |path: &PathBuf| !path.to_string_lossy().starts_with("/dev/loop");
+        // The kernel keeps the nodes of loop devices for whoever wants one next, and udev lists them.
+        let of_loops = ["/dev/loop", "/dev/block", "/dev/disk"];
+        let kept = |path: &PathBuf| !of_loops.iter().any(|start| path.to_string_lossy().starts_with(start));
         things.extend(entries(Path::new("/dev")).filter(kept).map(|path| format!("file {}", path.display())));
         // Others may use the runtimes' usual places at the same time.
         for dir in ["/run", "/run/runc", "/run/crun", "/run/proa"] {

@@ -32,7 +32,8 @@ pub(super) fn properties(written: &[Written]) -> Vec<(&'static str, Value<'stati
             (Version::V2, "memory.swap.max") => plain("MemorySwapMax"),
             (Version::V2, "memory.zswap.max") => plain("MemoryZSwapMax"),
             (Version::V1, "memory.limit_in_bytes") => plain("MemoryLimit"),
-            (_, "pids.max") => plain("TasksMax"),
+            // systemd takes no 0, and 1 is as much for a scope with the container's first process in it.
+            (_, "pids.max") => list.extend(number(value).map(|number| ("TasksMax", Value::from(number.max(1))))),
             (Version::V1, "cpu.shares") => plain("CPUShares"),
             (Version::V1, "blkio.weight" | "blkio.bfq.weight") => plain("BlockIOWeight"),
             (Version::V2, "cpuset.cpus") => list.extend(mask(value).map(|mask| ("AllowedCPUs", mask))),
@@ -207,6 +208,7 @@ mod tests {
             of(Version::V2, &[("cpu.weight", "50"), ("cpu.max", "33333 100000")]),
             ["CPUQuotaPerSecUSec=uint64 340000", "CPUQuotaPeriodUSec=uint64 100000", "CPUWeight=uint64 50"]
         );
+        assert_eq!(of(Version::V2, &[("pids.max", "0")]), ["TasksMax=uint64 1"]);
         assert_eq!(of(Version::V2, &[("cpu.max", "max")]), [format!("CPUQuotaPerSecUSec={max}")]);
         assert_eq!(of(Version::V2, &[("cpu.idle", "1"), ("cpu.weight", "50")]), ["CPUWeight=uint64 0"]);
         assert_eq!(of(Version::V2, &[("cpuset.cpus", "0-2,9")]), ["AllowedCPUs=[byte 0x07, 0x02]"]);

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use conformance::bundle::Bundle;
 use conformance::container::Container;
@@ -16,6 +17,7 @@ crate::cases! {
     "" => an_empty_cgroup_that_is_there,
     "" => below_a_threaded_cgroup,
     "" => every_hierarchy_is_mounted,
+    "" => processes_in_cgroups_of_the_containers_own,
     "" => a_runtime_in_a_container,
     "" => a_runtime_in_a_container_that_hands_down,
 }
@@ -75,6 +77,46 @@ fn every_hierarchy_is_mounted(t: &Test<'_>) -> Done {
         }
         c.call("delete").options(&["--force"]).output().ok();
     }
+    Ok(())
+}
+
+/// They are the container's wherever it has put them: seen, signalled, frozen and ended with it.
+fn processes_in_cgroups_of_the_containers_own(t: &Test<'_>) -> Done {
+    t.not_by_systemd("may move processes of version 1 about, the others are tested there")?;
+    let mut bundle = t.sh_bundle(
+        "for dir in /sys/fs/cgroup /sys/fs/cgroup/*; do [ -w $dir/cgroup.procs ] || continue; \
+             mkdir -p $dir/below/deep; cat $dir/cpuset.cpus > $dir/below/cpuset.cpus; \
+             cat $dir/cpuset.mems > $dir/below/cpuset.mems; cat $dir/cpuset.cpus > $dir/below/deep/cpuset.cpus; \
+             cat $dir/cpuset.mems > $dir/below/deep/cpuset.mems; done 2>/dev/null
+         sh -c 'for dir in /sys/fs/cgroup /sys/fs/cgroup/*; do [ -d $dir/below/deep ] && echo $$ > $dir/below/deep/cgroup.procs; \
+             done; trap \"echo told; exit\" USR1; echo there; while :; do sleep 0.05; done' &
+         while :; do wait; done",
+    );
+    bundle.namespace("cgroup", None);
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev"]);
+    bundle.capabilities(&["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_KILL"]);
+    let c = t.start(&bundle);
+    c.prints("there");
+    let deep = || -> Vec<i32> {
+        let all: Vec<i32> =
+            serde_json::from_str(&c.call("ps").options(&["--format", "json"]).output().ok().stdout()).expect("no JSON");
+        let below = |pid: &i32| look::cgroup_paths(*pid).values().any(|path| path.ends_with("/below/deep"));
+        all.into_iter().filter(below).collect()
+    };
+    assert!(!deep().is_empty(), "ps does not list what is in a cgroup below");
+    let signal = || c.call("kill").options(&["--all"]).arg("USR1").output().ok();
+    if look::cgroups() == Cgroups::Unified || look::own_controller("freezer").is_some() {
+        c.call("pause").output().ok();
+        signal();
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(!c.stdout().contains("told"), "it is not frozen");
+        c.call("resume").output().ok();
+    } else {
+        signal();
+    }
+    c.prints("told");
+    c.call("delete").options(&["--force"]).output().ok();
+    t.assert_nothing_left();
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use crate::resources::needs;
 
 crate::cases! {
     "" => figures_once,
+    "" => figures_of_every_kind,
     "" => figures_every_interval_until_the_end,
     "" => a_kill_for_want_of_memory,
     "" => figures_count,
@@ -64,6 +65,49 @@ fn figures_count(t: &Test<'_>) -> Done {
     if needs(t, "cpu").is_ok() || needs(t, "cpuacct").is_ok() {
         assert!(data["cpu"]["usage"]["total"].as_u64().is_some_and(|time| time > 1_000_000), "{data}");
     }
+    Ok(())
+}
+
+/// What each kind of figure is called, and that numbers are numbers, where the machine counts it.
+fn figures_of_every_kind(t: &Test<'_>) -> Done {
+    t.peer_differs(Kind::Crun, "has no events")?;
+    let c = t.start(
+        &t.sh_bundle("dd if=/dev/zero of=/file bs=1M count=4 oflag=direct 2>/dev/null; echo done; exec sleep 1000"),
+    );
+    c.prints("done");
+    let data = parse(&c.call("events").options(&["--stats"]).output().ok().stdout())["data"].clone();
+    let number = |path: &str| data.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {path}: {data}"));
+    let mut seen = 0;
+    for (controller, name) in [("cpu", "cpu"), ("memory", "memory"), ("blkio", "blkio")] {
+        let there = look::controller(c.pid, controller).filter(|files| files.unified);
+        let file = format!("{}.pressure", if name == "blkio" { "io" } else { name });
+        if there.is_some_and(|files| files.get(&file).is_some()) {
+            for part in ["some", "full"] {
+                for figure in ["avg10", "avg60", "avg300", "total"] {
+                    assert!(number(&format!("/{name}/psi/{part}/{figure}")) >= 0.0);
+                }
+            }
+            seen += 1;
+        }
+    }
+    if needs(t, "blkio").is_ok() {
+        // Where / is no disk there is nothing to count.
+        for entry in data["blkio"]["ioServiceBytesRecursive"].as_array().into_iter().flatten() {
+            let mut keys: Vec<_> = entry.as_object().expect("no entry").keys().map(String::as_str).collect();
+            keys.retain(|key| *key != "value" && *key != "minor");
+            assert_eq!(keys, ["major", "op"], "{entry}");
+            seen += 1;
+        }
+    }
+    if needs(t, "hugetlb").is_ok() {
+        for (size, figures) in data["hugetlb"].as_object().expect("no hugetlb") {
+            assert!(size.ends_with("MB") || size.ends_with("GB") || size.ends_with("KB"), "{size}");
+            assert_eq!(figures["failcnt"], json!(0), "{figures}");
+            seen += 1;
+        }
+        assert!(data["hugetlb"]["2MB"].is_object(), "{data}");
+    }
+    t.needs(seen > 0, "a kind of figure that not every machine has")?;
     Ok(())
 }
 

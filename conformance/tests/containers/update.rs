@@ -14,11 +14,14 @@ crate::cases! {
     "" => memory,
     "" => swap_alone,
     "" => processes,
+    "" => no_further_process,
     "" => processors,
+    "" => real_time,
     "" => weight_of_block_devices,
     "" => limits_from_a_file,
     "" => limits_from_standard_input,
     "" => what_is_not_given_stays,
+    "" => before_the_start_and_while_paused,
     "" => devices_are_left_alone,
     "" => a_limit_below_what_is_in_use,
     "" => values_that_make_no_sense,
@@ -116,6 +119,10 @@ fn swap_alone(t: &Test<'_>) -> Done {
     // cgroup v2 has a limit on swap alone.
     let expected = if is_unified(&c, "memory") { 32 << 20 } else { 96 << 20 };
     assert_eq!(file(&c, "memory", name, name), expected.to_string());
+    update(&c, &["--memory-swap", "-1"]);
+    let limit = file(&c, "memory", name, name);
+    assert!(limit == "max" || limit.parse::<u64>().is_ok_and(|bytes| bytes > 1 << 60), "{limit}");
+    assert_eq!(file(&c, "memory", "memory.max", "memory.limit_in_bytes"), "67108864");
     Ok(())
 }
 
@@ -126,6 +133,42 @@ fn processes(t: &Test<'_>) -> Done {
     assert_eq!(file(&c, "pids", "pids.max", "pids.max"), "7");
     update(&c, &["--pids-limit", "-1"]);
     assert_eq!(file(&c, "pids", "pids.max", "pids.max"), "max");
+    Ok(())
+}
+
+fn no_further_process(t: &Test<'_>) -> Done {
+    t.peer_differs(Kind::Crun, "takes 0 for no limit")?;
+    needs(t, "pids")?;
+    let c = t.sleeper();
+    update(&c, &["--pids-limit", "0"]);
+    let limit = file(&c, "pids", "pids.max", "pids.max");
+    // systemd and runc have no zero.
+    assert!(limit == "0" || ((t.runtime.systemd || !t.is_proa()) && limit == "1"), "{limit}");
+    c.exec(&["/bin/sh", "-c", "/bin/true; echo went on"]).output().fails();
+    assert!(look::is_alive(c.pid));
+    update(&c, &["--pids-limit", "-1"]);
+    assert_eq!(c.sh("echo fine"), "fine\n");
+    Ok(())
+}
+
+fn real_time(t: &Test<'_>) -> Done {
+    needs(t, "cpu")?;
+    t.peer_differs(Kind::Crun, "ignores it where the kernel has none")?;
+    let c = t.sleeper();
+    let own = look::controller(c.pid, "cpu").expect("no cpu");
+    let flags = ["--cpu-rt-runtime", "1000", "--cpu-rt-period", "100000"];
+    if own.get("cpu.rt_runtime_us").is_none() {
+        t.peer_differs(Kind::Runc, "ignores it on version 2")?;
+        let output = c.call("update").options(&flags).output().fails();
+        t.proa_says(&output, "linux.resources.cpu.realtimeRuntime");
+        return Ok(());
+    }
+    t.needs(
+        look::own_controller("cpu").and_then(|files| files.get("cpu.rt_runtime_us")).is_some_and(|text| text != "0"),
+        "real-time bandwidth for cgroups",
+    )?;
+    update(&c, &flags);
+    assert_eq!([own.read("cpu.rt_runtime_us"), own.read("cpu.rt_period_us")], ["1000", "100000"]);
     Ok(())
 }
 
@@ -153,6 +196,14 @@ fn weight_of_block_devices(t: &Test<'_>) -> Done {
         return Ok(());
     }
     update(&c, &["--blkio-weight", "500"]);
+    let files = look::controller(c.pid, "blkio").expect("no blkio");
+    // 1 to 10000 are the weights of io.weight, 1 to 1000 all the others: 1 + (500 - 10) * 9999 / 990.
+    let expected =
+        [("io.bfq.weight", "500"), ("io.weight", "4950"), ("blkio.bfq.weight", "500"), ("blkio.weight", "500")];
+    let (name, expected) = expected.into_iter().find(|(name, _)| files.get(name).is_some()).expect("looked at before");
+    let text = files.read(name);
+    let default = text.lines().next().map(|line| line.trim_start_matches("default "));
+    assert_eq!(default, Some(expected), "{name}");
     Ok(())
 }
 
@@ -187,6 +238,26 @@ fn what_is_not_given_stays(t: &Test<'_>) -> Done {
     assert_eq!(file(&c, "memory", "memory.max", "memory.limit_in_bytes"), "67108864");
     update(&c, &[]);
     assert_eq!(file(&c, "pids", "pids.max", "pids.max"), "21");
+    Ok(())
+}
+
+fn before_the_start_and_while_paused(t: &Test<'_>) -> Done {
+    needs(t, "pids")?;
+    let c = t.create(&t.sleeping_bundle());
+    update(&c, &["--pids-limit", "31"]);
+    assert_eq!(file(&c, "pids", "pids.max", "pids.max"), "31");
+    c.assert_status("created");
+    c.start();
+    assert_eq!(file(&c, "pids", "pids.max", "pids.max"), "31");
+    if look::own_controller("freezer").is_none() && look::cgroups() == look::Cgroups::Hybrid {
+        return Ok(());
+    }
+    c.call("pause").output().ok();
+    update(&c, &["--pids-limit", "32"]);
+    assert_eq!(file(&c, "pids", "pids.max", "pids.max"), "32");
+    c.assert_status("paused");
+    c.call("resume").output().ok();
+    assert_eq!(c.sh("echo fine"), "fine\n");
     Ok(())
 }
 
