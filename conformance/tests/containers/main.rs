@@ -15,6 +15,7 @@ mod cgroups;
 mod cgroups_nested;
 mod cli;
 mod commands;
+mod copy_up;
 mod devices;
 mod errors;
 mod events;
@@ -59,6 +60,8 @@ mod seccomp;
 mod seccomp_listener;
 mod state_faults;
 mod systemd;
+mod systemd_bus;
+mod systemd_limits;
 mod terminal;
 mod time_namespaces;
 mod update;
@@ -108,6 +111,7 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("mounts", mounts::CASES),
     ("mount_targets", mount_targets::CASES),
     ("mount_options", mount_options::CASES),
+    ("copy_up", copy_up::CASES),
     ("root", root::CASES),
     ("rootless", rootless::CASES),
     ("devices", devices::CASES),
@@ -131,6 +135,8 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("update", update::CASES),
     ("events", events::CASES),
     ("systemd", systemd::CASES),
+    ("systemd_limits", systemd_limits::CASES),
+    ("systemd_bus", systemd_bus::CASES),
     ("misc", misc::CASES),
     ("scheduling", scheduling::CASES),
     ("net_devices", net_devices::CASES),

@@ -1,22 +1,21 @@
 //! create, from the record of the intent to a container that waits for start: the ordered list.
 
 use super::clone::{self, Made, Request as CloneRequest, Side};
-use super::hooks::{self, HookDocument};
+use super::hooks;
 use super::listener::{self, Filtered};
+use super::story::{Story, document};
 use super::undo::Undo;
 use super::{describe, host_mounts, id_map, intel_rdt, limits, mapped_ids, net_devices, notify, rootless, sockets};
 use crate::child::{self, Init};
-use crate::config::spec::{Map, Str};
 use crate::error::{Context, Error, Result, bad};
 use crate::plan::Plan;
-use crate::state::{self, ProcessStat, Record, SocketName, StateDir, StateRoot};
+use crate::state::{self, ProcessStat, SocketName, StateRoot};
 use crate::sync::{Channel, Failure, Message, Signal};
 use crate::sys;
 use rootfs::Sources;
 use rootfs::plan::MountsAre;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::Errno;
-use std::borrow::Cow;
 
 /// What create needs beside the plan.
 pub(crate) struct Request<'a> {
@@ -68,7 +67,7 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
         return Err(bad("linux.namespaces", "without root privileges a container needs a user namespace"));
     }
     let entries = clone::open_namespaces(&plan.namespaces)?;
-    let story = Story { boot_id: state::boot_id()?, created: crate::time::now() };
+    let story = Story::begin()?;
     undo.host_mounts = host_mounts::before(plan)?.map(|mounts| (plan.root.path.to_string(), mounts));
     story.write(plan, undo, &plan.cgroup, None)?;
     let listener = fill_directory(plan, request, undo)?;
@@ -340,49 +339,6 @@ pub(crate) fn set_rlimits(process: &crate::plan::Process, pid: i32) -> Result<()
         })?;
     }
     Ok(())
-}
-
-fn document(plan: &Plan) -> HookDocument<'_> {
-    HookDocument {
-        oci_version: &plan.oci_version,
-        id: &plan.id,
-        bundle: plan.bundle.to_str().unwrap_or_default(),
-        annotations: plan.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect(),
-    }
-}
-
-/// What of the record stays the same while the container is made.
-struct Story {
-    boot_id: String,
-    /// RFC 3339.
-    created: String,
-}
-
-impl Story {
-    fn write(&self, plan: &Plan, undo: &Undo<'_>, place: &cgroup::Place, init: Option<state::Init>) -> Result<()> {
-        let dir: &StateDir = undo.dir.as_ref().ok_or_else(|| Error::NoContainer(plan.id.clone()))?;
-        let text = |text: &str| Str(Cow::Owned(text.to_owned()));
-        let annotations = plan.annotations.iter().map(|(key, value)| (text(key), text(value))).collect();
-        dir.write(&Record {
-            version: Record::VERSION,
-            oci_version: text(&plan.oci_version),
-            id: text(&plan.id),
-            bundle: text(&plan.bundle.to_string()),
-            rootfs: text(&plan.root.path.to_string()),
-            created: text(&self.created),
-            boot_id: text(&self.boot_id),
-            owner: rustix::process::geteuid().as_raw(),
-            cgroup: place.clone(),
-            init,
-            namespaces: plan.namespaces.own(),
-            no_new_keyring: plan.no_new_keyring,
-            poststart: !plan.hooks.poststart.is_empty(),
-            poststop: !plan.hooks.poststop.is_empty(),
-            resctrl: undo.resctrl.clone(),
-            host_mounts: undo.host_mounts.as_ref().map(|(_, mounts)| *mounts),
-            annotations: Map(annotations),
-        })
-    }
 }
 
 /// Tells the init of `proa run` to become its program, and waits until it has.

@@ -19,6 +19,7 @@ pub(crate) mod notify;
 pub(crate) mod rootless;
 pub(crate) mod sockets;
 pub(crate) mod start;
+mod story;
 mod undo;
 
 pub(crate) use undo::Undo;
