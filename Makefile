@@ -74,6 +74,14 @@ stress: build ## many containers at once, and commands that are killed at any mo
 	vm-*) run="vm $${setting#vm-} --timeout 2400 --" ;; *) run=$$setting ;; esac; \
 	conformance/settings/$$run env RUNTIME=$(PROA) $(CURDIR)/target/$(ARCH)-unknown-linux-musl/debug/stress $(STRESS) </dev/null || exit; done
 
+# make faults [SETTINGS="hybrid native-v2"] [FAULTS="--every 10 --fault kill create exec"]
+.PHONY: faults
+faults: build ## each system call of create, start, exec, delete and run fails, or is the last: all must be survived
+	@$(NEED) busybox busybox-static
+	cargo build -q --locked -p conformance --bin faults
+	@for setting in $(SETTINGS); do echo "== $$setting"; \
+	RUNTIME=$(PROA) conformance/settings/$$setting target/debug/faults $(FAULTS) </dev/null || exit; done
+
 # make conformance [RUNTIME=PATH] [COMPARE="crun runc"] [PROGRAM="NAMES"] [REPORT=FILE.html|FILE.md] [JUNIT=FILE]
 .PHONY: conformance
 conformance: suite ## the OCI validation suite on the host's cgroups and on native v2 (root; see conformance/README.md)

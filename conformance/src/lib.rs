@@ -13,9 +13,11 @@
 //! answer ends in a panic: each function may panic and does not say so again.
 
 pub mod bundle;
+pub mod calls;
 pub mod console;
 pub mod container;
 pub mod holder;
+pub mod inject;
 pub mod leaks;
 pub mod look;
 pub mod loop_device;

@@ -241,3 +241,21 @@ pub fn touch_huge_pages(count: usize, size: usize, reserved: bool) -> io::Result
     }
     Ok(())
 }
+
+/// Forks a child that stops itself (SIGSTOP) and executes `command` when it is continued. Only for a process with one
+/// thread.
+///
+/// # Errors
+/// fork(2) fails.
+pub fn spawn_stopped(command: &mut Command) -> io::Result<i32> {
+    // SAFETY: there is one thread, so that the child has all that it may need, locks and memory.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Parent { child } => Ok(child.as_raw()),
+        nix::unistd::ForkResult::Child => {
+            nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP).ok();
+            let error = command.exec();
+            eprintln!("cannot execute {:?}: {error}", command.get_program());
+            std::process::exit(127)
+        }
+    }
+}

@@ -35,7 +35,12 @@ pub(super) fn properties(written: &[Written]) -> Vec<(&'static str, Value<'stati
             // systemd takes no 0, and 1 is as much for a scope with the container's first process in it.
             (_, "pids.max") => list.extend(number(value).map(|number| ("TasksMax", Value::from(number.max(1))))),
             (Version::V1, "cpu.shares") => plain("CPUShares"),
-            (Version::V1, "blkio.weight" | "blkio.bfq.weight") => plain("BlockIOWeight"),
+            (Version::V1, "blkio.weight") => plain("BlockIOWeight"),
+            // There systemd makes at most 181 of its own 10 to 1000. More than that it is not told, and leaves alone.
+            (Version::V1, "blkio.bfq.weight") => {
+                let weight = number(value).map(of_bfq).filter(|weight| *weight <= 1000);
+                list.extend(weight.map(|weight| ("BlockIOWeight", Value::from(weight))));
+            }
             (Version::V2, "cpuset.cpus") => list.extend(mask(value).map(|mask| ("AllowedCPUs", mask))),
             (Version::V2, "cpuset.mems") => list.extend(mask(value).map(|mask| ("AllowedMemoryNodes", mask))),
             (_, file) if cpu.take(file, value) => {}
@@ -245,6 +250,11 @@ mod tests {
                 "BlockIOReadBandwidth=[(\"/dev/block/8:0\", uint64 7)]"
             ]
         );
+        for (weight, told) in [("100", "100"), ("136", "496"), ("181", "991"), ("182", ""), ("500", "")] {
+            let told: Vec<_> = (!told.is_empty()).then(|| format!("BlockIOWeight=uint64 {told}")).into_iter().collect();
+            assert_eq!(of(Version::V1, &[("blkio.bfq.weight", weight)]), told, "{weight}");
+        }
+        assert_eq!(of(Version::V1, &[("blkio.weight", "500")]), ["BlockIOWeight=uint64 500"]);
         assert_eq!(
             of(Version::V1, &[("cpu.cfs_period_us", "50000"), ("cpu.cfs_quota_us", "25000")]),
             ["CPUQuotaPerSecUSec=uint64 500000", "CPUQuotaPeriodUSec=uint64 50000"]

@@ -160,7 +160,7 @@ fn real_time(t: &Test<'_>) -> Done {
     if own.get("cpu.rt_runtime_us").is_none() {
         t.peer_differs(Kind::Runc, "ignores it on version 2")?;
         let output = c.call("update").options(&flags).output().fails();
-        t.proa_says(&output, "linux.resources.cpu.realtimeRuntime");
+        t.proa_says(&output, "linux.resources.cpu.realtime");
         return Ok(());
     }
     t.needs(

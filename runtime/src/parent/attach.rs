@@ -7,7 +7,7 @@ use crate::sys;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, read, write};
-use rustix::process::{Pid, WaitOptions, WaitStatus};
+use rustix::process::{WaitOptions, WaitStatus};
 use rustix::termios::{
     OptionalActions, SpecialCodeIndex, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
@@ -70,7 +70,7 @@ impl Foreground<'_> {
         let mut ended = None;
         while let Some(signal) = sys::read_signal(&self.signals.0) {
             match signal {
-                libc::SIGCHLD => ended = self.reap().or(ended),
+                libc::SIGCHLD => ended = self.reap()?.or(ended),
                 libc::SIGWINCH if terminal.is_some() => {
                     if let Some(terminal) = terminal {
                         terminal.resize();
@@ -87,14 +87,16 @@ impl Foreground<'_> {
     }
 
     /// Takes every child that has ended, orphans of the container too; the status of the one that counts.
-    fn reap(&self) -> Option<i32> {
+    fn reap(&self) -> Result<Option<i32>> {
         let mut ended = None;
-        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            if pid == Pid::from_raw(self.pid).unwrap_or(Pid::INIT) {
-                ended = Some(exit_code(status));
+        loop {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) if pid.as_raw_nonzero().get() == self.pid => ended = Some(exit_code(status)),
+                Ok(Some(_)) | Err(Errno::INTR) => {}
+                Ok(None) | Err(Errno::CHILD) => return Ok(ended),
+                Err(errno) => return Err(errno).context(|| "wait for the container".to_owned()),
             }
         }
-        ended
     }
 }
 
