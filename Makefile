@@ -74,6 +74,15 @@ stress: build ## many containers at once, and commands that are killed at any mo
 	vm-*) run="vm $${setting#vm-} --timeout 2400 --" ;; *) run=$$setting ;; esac; \
 	conformance/settings/$$run env RUNTIME=$(PROA) $(CURDIR)/target/$(ARCH)-unknown-linux-musl/debug/stress $(STRESS) </dev/null || exit; done
 
+# make attack [RUNTIME=PATH] [SETTINGS="hybrid native-v2"] [ATTACK="ROWS"]
+.PHONY: attack
+attack: $(if $(RUNTIME),,build) ## the known attacks on runtimes, and which older runtimes give way to them
+	@$(NEED) busybox busybox-static setpriv util-linux $(COMPILER)
+	cargo build -q --locked -p conformance --bins --test attack
+	@controls=$$(conformance/settings/controls | sed 's/^/--control /'); \
+	for setting in $(SETTINGS); do echo "== $$setting"; \
+	RUNTIME=$(or $(RUNTIME),$(PROA)) conformance/settings/$$setting cargo test -q --locked -p conformance --test attack -- $$controls $(ATTACK) </dev/null || exit; done
+
 # make faults [SETTINGS="hybrid native-v2"] [FAULTS="--every 10 --fault kill create exec"]
 .PHONY: faults
 faults: build ## each system call of create, start, exec, delete and run fails, or is the last: all must be survived

@@ -75,19 +75,33 @@ fn cgroup_path_leads_out(t: &Test<'_>, _: &Canary) -> Done {
 }
 
 fn keys_of_resources_are_paths(t: &Test<'_>, _: &Canary) -> Done {
+    // Somebody else's process, which is nobody's loss.
+    let mut victim = std::process::Command::new("sleep").arg("600").spawn().expect("no sleep");
+    let pid = victim.id();
+    let before = look::cgroup_paths(pid as i32);
     let cases: [(&str, Value); 6] = [
-        ("unified", json!({"../cgroup.procs": "1"})),
-        ("unified", json!({"cgroup.procs": "1"})),
+        ("unified", json!({"../cgroup.procs": pid.to_string()})),
+        ("unified", json!({"cgroup.procs": pid.to_string()})),
         ("unified", json!({"../../cgroup.max.depth": "max"})),
         ("hugepageLimits", json!([{"pageSize": "../../../x", "limit": 1}])),
         ("hugepageLimits", json!([{"pageSize": "2MB.limit_in_bytes/../../../x", "limit": 1}])),
         ("rdma", json!({"../x": {"hcaHandles": 1}})),
     ];
+    let mut reached = None;
     for (name, value) in cases {
         let mut bundle = t.bundle();
         bundle.config["linux"]["resources"][name] = value.clone();
-        safe(!t.run(&bundle).status.success(), || format!("linux.resources.{name} {value} is accepted"));
+        if t.run(&bundle).status.success() {
+            reached.get_or_insert(format!("linux.resources.{name} {value} is accepted"));
+        }
+        if victim.try_wait().is_ok_and(|ended| ended.is_some()) || look::cgroup_paths(pid as i32) != before {
+            reached = Some(format!("linux.resources.{name} {value} has moved or ended a process of the host"));
+            break;
+        }
     }
+    victim.kill().ok();
+    victim.wait().ok();
+    safe(reached.is_none(), || reached.unwrap_or_default());
     Ok(())
 }
 
