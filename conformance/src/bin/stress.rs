@@ -23,6 +23,9 @@ struct Options {
     /// Containers that are created, started and deleted
     #[arg(long, default_value_t = 500)]
     parallel: usize,
+    /// Processes that are executed in one container
+    #[arg(long, default_value_t = 100)]
+    execs: usize,
     /// Containers of which one command is killed
     #[arg(long, default_value_t = 200)]
     killed: usize,
@@ -61,11 +64,15 @@ fn main() -> ExitCode {
     let root = base.path().join("root");
     let stress =
         Stress { program: runtime::program(), root, bundle: bundle.path, faults: Mutex::default(), tag, options };
-    let (programs, mounts) = (sys::bpf_programs(), mounts());
+    let (programs, mounts, dying) = (sys::bpf_programs(), mounts(), dying_cgroups());
     println!("seed {}, {} at a time", stress.options.seed, stress.options.at_once);
     let durations = stress.in_parallel();
+    stress.execs();
     stress.killed(&durations);
     let left = stress.left(programs, mounts);
+    // The kernel frees them later, from a queue; page cache can hold some for long.
+    look::eventually_within(Duration::from_secs(10), || dying_cgroups() <= dying);
+    println!("cgroups of which the kernel still has something: {dying} before, {} after", dying_cgroups());
     let faults = stress.faults.into_inner().unwrap_or_default();
     for fault in faults.iter().chain(&left) {
         println!("FAULT {fault}");
@@ -87,7 +94,11 @@ impl Stress {
             "delete" => command.arg("--force"),
             _ => &mut command,
         };
-        command.arg(id).stdin(Stdio::null()).stdout(Stdio::null());
+        command.arg(id);
+        if name == "exec" {
+            command.arg("/bin/true");
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         let errors = fs::File::options().create(true).append(true).open(self.errors(id)).expect("cannot write");
         command.stderr(errors);
         command
@@ -154,6 +165,26 @@ impl Stress {
         medians
     }
 
+    fn execs(&self) {
+        let id = format!("{}-e", self.tag);
+        self.must("create", &id);
+        self.must("start", &id);
+        let before = Instant::now();
+        self.each(self.options.execs, |_| {
+            self.must("exec", &id);
+        });
+        let (count, elapsed) = (self.options.execs, before.elapsed());
+        let output =
+            Command::new(&self.program).arg("--root").arg(&self.root).args(["ps", "--format", "json", &id]).output();
+        let pids: Vec<i32> =
+            output.ok().and_then(|output| serde_json::from_slice(&output.stdout).ok()).unwrap_or_default();
+        if pids.len() != 1 {
+            self.fault(format!("processes of a container with one, after {count} exec: {pids:?}"));
+        }
+        self.must("delete", &id);
+        println!("{count} exec in {elapsed:.1?}");
+    }
+
     fn killed(&self, durations: &[Duration; 3]) {
         let survived = AtomicUsize::new(0);
         // Drawn before, so that each container has the same in every run, whichever thread it falls to.
@@ -207,6 +238,14 @@ impl Stress {
 
 fn mounts() -> BTreeSet<String> {
     fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+/// What is left of cgroups that were removed, until the kernel gets to it: memory that nobody has a name for.
+fn dying_cgroups() -> u64 {
+    let files = ["/sys/fs/cgroup/cgroup.stat", "/sys/fs/cgroup/unified/cgroup.stat"];
+    let text = files.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("nr_dying_descendants "));
+    line.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// Units of systemd, where it runs.
