@@ -91,6 +91,19 @@ faults: build ## each system call of create, start, exec, delete and run fails, 
 	@for setting in $(SETTINGS); do echo "== $$setting"; \
 	RUNTIME=$(PROA) conformance/settings/$$setting target/debug/faults $(FAULTS) </dev/null || exit; done
 
+# make fuzz [FUZZ="config state seccomp words other_documents"] [FUZZ_SECONDS=600]
+FUZZ ?= config state seccomp words other_documents
+FUZZ_SECONDS ?= 60
+CORPUS = $${PROA_CACHE:-$$HOME/.cache/proa}/fuzz
+.PHONY: fuzz
+fuzz: ## texts that others write, as no person would write them, with a nightly compiler and AddressSanitizer
+	@$(NEED) $(COMPILER) c++ g++
+	@rustup toolchain list | grep -q ^nightly || rustup toolchain install nightly --profile minimal
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install -q --locked cargo-fuzz
+	@for target in $(FUZZ); do echo "== $$target"; mkdir -p $(CORPUS)/$$target; \
+	cargo +nightly fuzz run --fuzz-dir conformance/fuzz $$target $(CORPUS)/$$target conformance/fuzz/seeds/$$target -- \
+	-max_total_time=$(FUZZ_SECONDS) -max_len=20000 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0 || exit; done
+
 # make conformance [RUNTIME=PATH] [COMPARE="crun runc"] [PROGRAM="NAMES"] [REPORT=FILE.html|FILE.md] [JUNIT=FILE]
 .PHONY: conformance
 conformance: suite ## the OCI validation suite on the host's cgroups and on native v2 (root; see conformance/README.md)

@@ -128,7 +128,7 @@ pub fn lookup(word: &str) -> Option<Word> {
     WORDS.binary_search_by(|(name, _)| (*name).cmp(word)).ok().map(|at| WORDS[at].1)
 }
 
-/// The words that work, for `features`.
+/// All of them, for `features`.
 pub fn supported() -> impl Iterator<Item = &'static str> {
     WORDS.iter().map(|(name, _)| *name)
 }

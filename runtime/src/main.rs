@@ -1,12 +1,14 @@
 //! proa: a low-level OCI container runtime.
 //!
 //! The command line becomes a plan, the plan a container; see docs/architecture for the way through the modules.
-#![cfg_attr(not(test), no_main)]
+#![cfg_attr(not(any(test, fuzzing)), no_main)]
 
 mod child;
 mod cli;
 mod config;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod hooks;
 mod logging;
 mod parent;
@@ -20,7 +22,7 @@ mod time;
 use std::ffi::CStr;
 
 /// The program, called by its entry with the words of the command line; the status for the shell.
-#[cfg_attr(test, allow(dead_code))]
+#[cfg_attr(any(test, fuzzing), allow(dead_code))]
 fn run(args: &[&CStr]) -> i32 {
     sys::open_standard_streams();
     let words: Result<Vec<&str>, _> = args.iter().skip(1).map(|arg| arg.to_str()).collect();

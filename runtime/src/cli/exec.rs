@@ -145,7 +145,7 @@ fn user<'a>(app: &App<'a>, base: Option<&spec::Process<'_>>) -> Result<spec::Use
 }
 
 /// `uid[:gid]` in decimal. Names are never looked up: whose would they be?
-fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
+pub(crate) fn parse_user(text: &str) -> Result<(u32, Option<u32>)> {
     let wrong = || bad("--user", format_args!("{text:?} is not uid or uid:gid in numbers"));
     match text.split_once(':') {
         Some((uid, gid)) => Ok((number(uid).ok_or_else(wrong)?, Some(number(gid).ok_or_else(wrong)?))),

@@ -3,7 +3,7 @@
 mod create;
 mod delete;
 mod events;
-mod exec;
+pub(crate) mod exec;
 mod features;
 mod flags;
 mod generated;

@@ -30,7 +30,7 @@ pub(crate) use mapped_ids::IdSource;
 pub(crate) use namespaces::{IdMapping, IdMaps, NAMESPACES, Namespaces};
 pub(crate) use process::{Process, ProcessOptions, memory_policy_words};
 pub(crate) use resources::updated as updated_limits;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) use seccomp::profile as seccomp_profile;
 pub(crate) use seccomp::{Listener, Seccomp, flags as seccomp_flags, words as seccomp_words};
 pub(crate) use sysctl::Sysctl;

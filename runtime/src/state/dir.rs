@@ -242,16 +242,7 @@ impl StateDir {
 
     /// Parses the text that [`StateDir::read`] gave.
     pub(crate) fn parse<'a>(&self, text: &'a str) -> Result<Record<'a>> {
-        let broken = |problem: String| Error::State { id: self.id.clone(), problem };
-        let record: Record<'a> = serde_json::from_str(text).map_err(|error| broken(format!("state.json: {error}")))?;
-        if record.version != Record::VERSION {
-            return Err(broken(format!(
-                "state.json has version {}, this proa reads {}",
-                record.version,
-                Record::VERSION
-            )));
-        }
-        Ok(record)
+        Record::parse(text).map_err(|problem| Error::State { id: self.id.clone(), problem })
     }
 
     pub(crate) fn exists(&self, name: &str) -> bool {

@@ -79,4 +79,13 @@ impl Record<'_> {
     }
 
     pub(crate) const VERSION: u32 = 1;
+
+    /// Reads state.json; else what is wrong with it.
+    pub(crate) fn parse(text: &str) -> Result<Record<'_>, String> {
+        let record: Record<'_> = serde_json::from_str(text).map_err(|error| format!("state.json: {error}"))?;
+        match record.version {
+            Record::VERSION => Ok(record),
+            other => Err(format!("state.json has version {other}, this proa reads {}", Record::VERSION)),
+        }
+    }
 }

@@ -17,7 +17,7 @@ struct Arena {
 // SAFETY: the runtime never starts a thread (conformance/settings/rules forbids it), so no two calls overlap.
 unsafe impl Sync for Arena {}
 
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 #[global_allocator]
 static ARENA: Arena = Arena { bytes: UnsafeCell::new([0; SIZE]), used: Cell::new(0) };
 

@@ -1,7 +1,7 @@
 //! Where the program begins: C's main, since Rust's own start-up costs a dozen system calls and ignores SIGPIPE, which
 //! would reach the container.
 
-#[cfg(not(test))]
+#[cfg(not(any(test, fuzzing)))]
 #[unsafe(no_mangle)]
 extern "C" fn main(argc: libc::c_int, argv: *const *const libc::c_char) -> libc::c_int {
     let count = usize::try_from(argc).unwrap_or(0);
