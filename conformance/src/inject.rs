@@ -19,6 +19,8 @@ use nix::unistd::Pid;
 pub enum Fault {
     /// It does nothing and returns this error.
     Error(Errno),
+    /// The same, and so does every later call of that number by that process.
+    Lasting(Errno),
     /// The process is killed as it makes the call.
     Kill,
 }
@@ -88,7 +90,7 @@ pub fn run(command: &mut Command, also: Option<i32>, fault: Option<(Point, Fault
     waitpid(main, Some(WaitPidFlag::WUNTRACED))?;
     // Seized rather than attached: nothing is left stopped when the tracer ends.
     ptrace::seize(main, ALL)?;
-    let mut tracer = Tracer { processes: HashMap::new(), order: 0, fault, calls: Vec::new(), hit: false };
+    let mut tracer = Tracer { processes: HashMap::new(), order: 0, fault, calls: Vec::new(), hit: false, lasts: None };
     tracer.meet(main);
     if let Some(pid) = also.map(Pid::from_raw) {
         ptrace::seize(pid, ALL)?;
@@ -131,6 +133,8 @@ struct Tracer {
     fault: Option<(Point, Fault)>,
     calls: Vec<Call>,
     hit: bool,
+    /// The process and the number of the calls that fail from now on.
+    lasts: Option<(usize, i64)>,
 }
 
 impl Tracer {
@@ -178,13 +182,19 @@ impl Tracer {
         }
         let point = Point { process: process.number, call: process.calls };
         process.calls += 1;
-        self.calls.push(Call { point, number: registers::call(pid)? });
+        let number = registers::call(pid)?;
+        self.calls.push(Call { point, number });
         match self.fault {
             Some((at, Fault::Kill)) if at == point => {
                 self.hit = true;
                 kill(pid, Signal::SIGKILL)
             }
-            Some((at, Fault::Error(errno))) if at == point => {
+            Some((at, Fault::Error(errno) | Fault::Lasting(errno)))
+                if at == point || self.lasts == Some((process.number, number)) =>
+            {
+                if matches!(self.fault, Some((_, Fault::Lasting(_)))) {
+                    self.lasts = Some((process.number, number));
+                }
                 self.hit = true;
                 process.pending = Some(errno);
                 registers::skip(pid)

@@ -13,6 +13,7 @@ use conformance::inject::{self, Call, End, Fault, Point};
 use conformance::leaks::{self, Scope, Snapshot};
 use conformance::{calls, look, reaper, runtime, sys};
 use nix::errno::Errno;
+use nix::libc;
 use serde_json::json;
 
 /// Fails each system call of each command in turn, and kills proa and the container's first process at each
@@ -27,6 +28,9 @@ struct Options {
     /// Only this kind of fault: an error such as EIO, or kill
     #[arg(long)]
     fault: Option<String>,
+    /// Calls that fail do so from then on
+    #[arg(long)]
+    lasting: bool,
     /// Only this point, as reports name it: PROCESS.CALL
     #[arg(long)]
     point: Option<String>,
@@ -92,6 +96,7 @@ fn parse_fault(text: &str) -> Option<(Point, Fault)> {
     let (point, fault) = text.split_once(':')?;
     let fault = match fault {
         "kill" => Fault::Kill,
+        number if number.ends_with('+') => Fault::Lasting(Errno::from_raw(number.trim_end_matches('+').parse().ok()?)),
         number => Fault::Error(Errno::from_raw(number.parse().ok()?)),
     };
     Some((parse_point(point)?, fault))
@@ -101,6 +106,7 @@ fn name_of(fault: Fault) -> String {
     match fault {
         Fault::Kill => "kill".to_owned(),
         Fault::Error(errno) => format!("{errno:?}"),
+        Fault::Lasting(errno) => format!("{errno:?}+"),
     }
 }
 
@@ -163,6 +169,14 @@ impl Bench {
                 continue;
             }
             let mut faults = calls::faults(call.number);
+            if options.lasting {
+                // A call that is broken off for ever is made for ever.
+                let lasting = |fault: Fault| match fault {
+                    Fault::Error(errno) if errno != Errno::EINTR => Some(Fault::Lasting(errno)),
+                    _ => None,
+                };
+                faults = faults.into_iter().filter_map(lasting).collect();
+            }
             if let Some(name) = &options.fault {
                 faults.retain(|fault| name_of(*fault) == *name);
             }
@@ -254,6 +268,7 @@ impl Bench {
             None => "-".to_owned(),
             Some((point, Fault::Kill)) => format!("{}.{}:kill", point.process, point.call),
             Some((point, Fault::Error(errno))) => format!("{}.{}:{}", point.process, point.call, errno as i32),
+            Some((point, Fault::Lasting(errno))) => format!("{}.{}:{}+", point.process, point.call, errno as i32),
         });
         call.arg(&self.program).arg("--root").arg(&self.root).arg(command);
         match command {
@@ -292,6 +307,13 @@ impl Bench {
     ) -> Result<(), String> {
         let said = outcome.stderr.trim();
         let child_fault = matches!(fault, Some((Point { process: 1.., .. }, _)));
+        let writes = |number| [libc::SYS_write, libc::SYS_writev].contains(&number);
+        let cannot_write = match fault {
+            Some((point, Fault::Lasting(_))) => {
+                outcome.calls.iter().any(|call| call.point == point && writes(call.number))
+            }
+            _ => false,
+        };
         let killed = matches!(fault, Some((Point { process: 0, .. }, Fault::Kill)));
         match &outcome.end {
             None => Err(format!("no end within {PATIENCE:?}; it had said {said:?}")),
@@ -304,13 +326,15 @@ impl Bench {
             // The first process is on its own by then, and whatever becomes of it is the container's end.
             Some((_, 0)) if child_fault && matches!(command, "create" | "start") && self.has_stopped(id) => Ok(()),
             Some((_, 0)) => self.has_worked(command, id, outcome, out),
+            // Who cannot write cannot say so.
+            Some((_, 1..)) if cannot_write => Ok(()),
             Some((_, code)) => {
                 let last = said.lines().last().unwrap_or_default();
                 if !last.starts_with("proa: ") || said.contains("panicked") {
                     return Err(format!("exit code {code} without a word why: {said:?}"));
                 }
                 // What could not be made must be gone without anybody's asking.
-                if command == "create" && !killed {
+                if command == "create" && !killed && !matches!(fault, Some((_, Fault::Lasting(_)))) {
                     let left = self.scope.leaks(&self.before, &self.root);
                     if !left.is_empty() {
                         return Err(format!("failed ({last:?}) and left: {}", left.join(", ")));

@@ -68,7 +68,7 @@ impl Foreground<'_> {
 
     fn take_signals(&self, terminal: Option<&Terminal>) -> Result<Option<i32>> {
         let mut ended = None;
-        while let Some(signal) = sys::read_signal(&self.signals.0) {
+        while let Some(signal) = sys::read_signal(&self.signals.0).context(|| "read a signal".to_owned())? {
             match signal {
                 libc::SIGCHLD => ended = self.reap()?.or(ended),
                 libc::SIGWINCH if terminal.is_some() => {

@@ -2,7 +2,7 @@
 
 use super::answer;
 use rustix::fd::{FromRawFd, OwnedFd};
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
 
 /// Signals as the kernel counts them: bit n-1 is signal n.
 pub(crate) fn set_signal_mask(mask: u64) -> Result<()> {
@@ -57,13 +57,13 @@ pub(crate) fn signal_descriptor() -> Result<OwnedFd> {
 }
 
 /// The next pending signal's number, if there is one.
-pub(crate) fn read_signal(fd: &OwnedFd) -> Option<i32> {
+pub(crate) fn read_signal(fd: &OwnedFd) -> Result<Option<i32>> {
     let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
-    let length = rustix::io::read(fd, &mut info).ok()?;
-    if length < info.len() {
-        return None;
+    match rustix::io::read(fd, &mut info) {
+        Ok(length) if length == info.len() => Ok(Some(i32::from_ne_bytes([info[0], info[1], info[2], info[3]]))),
+        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+        Err(errno) => Err(errno),
     }
-    Some(i32::from_ne_bytes([info[0], info[1], info[2], info[3]]))
 }
 
 /// pidfd_send_signal(2), any signal number.
