@@ -9,6 +9,7 @@ use crate::error::{Context, Error};
 use crate::files::{TEXT, read_text, write_text};
 use crate::place::{Directory, Place};
 use crate::remove::wait_for;
+use crate::walk;
 
 /// How long processes may take to freeze: those in an uninterruptible sleep freeze when they wake.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -69,9 +70,10 @@ pub(crate) fn thaw(place: &Place) -> Result<(), Error> {
     thaw_directory(freezer(place)?)
 }
 
-/// Thaws what the v1 freezer may have frozen: other than on v2, a frozen process there does not die when killed.
+/// Thaws what the v1 freezer may have frozen, with all below: other than on v2, a frozen process there does not die when
+/// killed.
 pub(crate) fn thaw_v1(place: &Place) -> Result<(), Error> {
-    place.v1.iter().find(|directory| directory.has("freezer")).map_or(Ok(()), thaw_directory)
+    place.v1.iter().find(|directory| directory.has("freezer")).map_or(Ok(()), thaw_all_v1)
 }
 
 /// Freezes with the v1 freezer, if there is one, what can be in a moment. The caller thaws.
@@ -92,6 +94,12 @@ fn thaw_directory(directory: &Directory) -> Result<(), Error> {
         Err(Errno::NOENT | Errno::NODEV) => Ok(()),
         result => result.context(&format!("write {text:?} to"), &file),
     }
+}
+
+/// The same of all cgroups below too, which a container may have frozen itself.
+fn thaw_all_v1(directory: &Directory) -> Result<(), Error> {
+    thaw_directory(directory)?;
+    walk::write_below(&directory.full(), c"freezer.state", "THAWED")
 }
 
 /// Whether the cgroup has been told to freeze, itself and not by one above it.

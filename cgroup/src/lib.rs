@@ -237,6 +237,15 @@ impl Cgroup {
         freeze::thaw(&self.place)
     }
 
+    /// Thaws whatever keeps killed processes from ending: on cgroup v1 all cgroups, those below too, which the container
+    /// may have frozen itself.
+    ///
+    /// # Errors
+    /// A file cannot be written to.
+    pub fn let_die(&self) -> Result<(), Error> {
+        freeze::thaw_v1(&self.place)
+    }
+
     /// Whether the cgroup has been told to freeze. One that is gone is not; nor is one that only stands still as a
     /// cgroup above it is frozen.
     ///

@@ -45,6 +45,19 @@ pub(crate) fn processes(path: &str, pids: &mut Vec<i32>) -> Result<(), Error> {
     walk(path, &mut list, &mut |_, _| Ok(())).context("list the processes of", path)
 }
 
+/// Writes `text` to that file of a cgroup and of all below it, where it is there.
+pub(crate) fn write_below(path: &str, file: &CStr, value: &str) -> Result<(), Error> {
+    let mut write = |directory: BorrowedFd<'_>| {
+        let opened = openat(directory, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+        match opened.and_then(|file| rustix::io::write(&file, value.as_bytes())) {
+            Ok(_) | Err(Errno::NOENT | Errno::NODEV) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    };
+    let file = file.to_string_lossy();
+    walk(path, &mut write, &mut |_, _| Ok(())).context(&format!("write {value:?} to {file} below"), path)
+}
+
 /// Calls `enter` with each directory before, and `leave` with the directory above and the name after those below it.
 /// `leave` is not called for `path` itself. A `path` that does not exist is an empty walk.
 fn walk(

@@ -3,7 +3,7 @@
 use crate::Root;
 use crate::error::{Item, Result};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fstat, fstatfs, openat};
+use rustix::fs::{FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fstat, fstatfs, makedev, openat, openat2};
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -49,15 +49,41 @@ impl Root<'_> {
     }
 }
 
+/// Opens the multiplexer at the root of a devpts. Nothing can be planted there, but mounted on it, and what answers as
+/// it likes would hand out descriptors that are not its own.
+fn multiplexer(pts: &OwnedFd) -> std::result::Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let within = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    let master = match openat2(pts, c"ptmx", flags, Mode::empty(), within) {
+        Err(Errno::NOSYS | Errno::PERM) => {
+            // To open it may already be to wait for it.
+            let look = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            check_multiplexer(&openat(pts, c"ptmx", look, Mode::empty())?)?;
+            openat(pts, c"ptmx", flags, Mode::empty())?
+        }
+        opened => opened?,
+    };
+    check_multiplexer(&master)?;
+    Ok(master)
+}
+
+/// Documentation/admin-guide/devices.txt: 5:2.
+fn check_multiplexer(file: &OwnedFd) -> std::result::Result<(), Errno> {
+    let stat = fstat(file)?;
+    let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    match is_device && stat.st_rdev == makedev(5, 2) && fstatfs(file)?.f_type == DEVPTS_SUPER_MAGIC {
+        true => Ok(()),
+        false => Err(Errno::NODEV),
+    }
+}
+
 /// Opens a terminal of the devpts that `pts` is the root of.
 pub fn terminal(pts: &OwnedFd, uid: u32, rows: u16, columns: u16) -> Result<Console> {
     let item = Item::Console;
-    // Beneath the root of a devpts nobody can plant anything, so that its ptmx is the multiplexer.
     if !fstatfs(pts).is_ok_and(|fs| fs.f_type == DEVPTS_SUPER_MAGIC) {
         return item.fail("/dev/pts is no devpts", Errno::NODEV);
     }
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let master = item.at("open /dev/pts/ptmx", openat(pts, c"ptmx", flags, Mode::empty()))?;
+    let master = item.at("open /dev/pts/ptmx", multiplexer(pts))?;
     item.at("unlock the terminal", unlockpt(&master))?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let slave = item.at("open the terminal", ioctl_tiocgptpeer(&master, flags))?;

@@ -252,7 +252,7 @@ mod tests {
                 ("memory.events", "low 0\nmax 3\noom_kill 1\n"),
                 ("pids.current", "2\n"),
                 ("pids.max", "max\n"),
-                ("io.stat", "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n8:16 \n"),
+                ("io.stat", "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n8:16 \n\n"),
             ],
             "",
         )

@@ -103,6 +103,9 @@ fn io(files: &Files<'_>, usage: &mut Usage) -> Result<(), Error> {
         let malformed = || files.malformed("io.stat", line);
         let mut words = line.split_ascii_whitespace();
         // Devices that are gone can be left as a line of a number alone, or of nothing.
+        if line.trim().is_empty() {
+            continue;
+        }
         let Some((major, minor)) = words.next().and_then(device) else { return Err(malformed()) };
         for word in words {
             // Words without a number tell of controllers (`io.cost`).

@@ -20,7 +20,7 @@ use serde_json::json;
 #[derive(Parser)]
 struct Options {
     /// Commands to try
-    #[arg(default_values = ["create", "start", "exec", "delete", "run"])]
+    #[arg(default_values = COMMANDS, value_parser = clap::builder::PossibleValuesParser::new(COMMANDS))]
     commands: Vec<String>,
     /// Every how many points, with one error for each
     #[arg(long, default_value_t = 1)]
@@ -38,6 +38,8 @@ struct Options {
     #[arg(long, hide = true, num_args = 3, value_names = ["REPORT", "ALSO", "FAULT"])]
     inject: Option<Vec<String>>,
 }
+
+const COMMANDS: [&str; 5] = ["create", "start", "exec", "delete", "run"];
 
 /// How long a command may take. The longest waits of proa's own are a few seconds.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -218,7 +220,10 @@ impl Bench {
             began.elapsed(),
             kinds.join(", "),
         );
-        problems.is_empty()
+        if survived == 0 {
+            println!("FAULT {command}: nothing was tried");
+        }
+        problems.is_empty() && survived > 0
     }
 
     /// One life of a container, with a fault in one command of it. The calls that command made; none if it did not come
@@ -328,6 +333,7 @@ impl Bench {
             Some((_, 0)) => self.has_worked(command, id, outcome, out),
             // Who cannot write cannot say so.
             Some((_, 1..)) if cannot_write => Ok(()),
+            Some((_, code)) if fault.is_none() => Err(format!("exit code {code} without a fault: {said:?}")),
             Some((_, code)) => {
                 let last = said.lines().last().unwrap_or_default();
                 if !last.starts_with("proa: ") || said.contains("panicked") {

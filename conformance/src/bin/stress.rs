@@ -49,7 +49,7 @@ struct Stress {
     faults: Mutex<Vec<String>>,
 }
 
-/// The commands of a container's life, with how long each took, in microseconds.
+/// The commands of a container's life.
 const COMMANDS: [&str; 3] = ["create", "start", "delete"];
 
 fn main() -> ExitCode {

@@ -49,9 +49,12 @@ fn own_program_is_rewritten(t: &Test<'_>, _: &Canary) -> Done {
     let seen = t.make_dir("seen");
     let mut bundle = t.bundle();
     bundle.capabilities(&["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]).bind(&seen, "/seen", &["bind"]);
-    // The file is opened for writing and not written to.
-    bundle.sh("echo up >/seen/up; while :; do for p in /proc/[0-9]*; do [ $p = /proc/1 ] || [ $p = /proc/$$ ] || \
-         { true >>$p/exe && readlink $p/exe | grep -v busybox >>/seen/opened; } 2>/dev/null; done; done");
+    // A program that runs cannot be opened for writing: it is kept open until it has ended. It is not written to.
+    bundle.sh(
+        "echo up >/seen/up; while :; do for p in /proc/[0-9]*; do [ $p = /proc/1 ] || [ $p = /proc/$$ ] || \
+         ( exec 9<$p/exe && [ \"$(readlink /proc/self/fd/9)\" != /bin/busybox ] && echo seen >>/seen/read && sleep 0.2 && \
+           exec 8>>/proc/self/fd/9 && readlink /proc/self/fd/8 >>/seen/opened ) 2>/dev/null & done; wait; done",
+    );
     symlink("/proc/self/exe", bundle.inside("/bin/self")).expect("cannot link");
     bundle.script("/bin/script", "#!/proc/self/exe\n");
     let c = t.start(&bundle);

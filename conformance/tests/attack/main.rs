@@ -162,7 +162,10 @@ impl Bed {
         let test = self.suite.begin();
         let canary = Canary::new(&test);
         let tree = snapshot::tree(&canary.dir);
-        let played = panic::catch_unwind(AssertUnwindSafe(|| (row.attack)(&test, &canary)));
+        let played = panic::catch_unwind(AssertUnwindSafe(|| {
+            works(&test);
+            (row.attack)(&test, &canary)
+        }));
         let finished = panic::catch_unwind(AssertUnwindSafe(|| test.finish()));
         let changed = before.differences(&Snapshot::take(&self.program), &tree, &snapshot::tree(&canary.dir));
         let transcript = test.runtime.transcript();
@@ -182,6 +185,15 @@ impl Bed {
             (Ok(Ok(())), Err(_)) => Verdict::Error(said),
         }
     }
+}
+
+/// A runtime that runs nothing withstands everything.
+fn works(t: &Test<'_>) {
+    let text = t.run(&t.sh_bundle("echo it runs")).stdout();
+    assert_eq!(text, "it runs\n", "an ordinary container");
+    let c = t.sleeper();
+    assert_eq!(c.exec(&["/bin/echo", "it runs"]).output().stdout(), "it runs\n", "an ordinary exec");
+    c.call("delete").options(&["--force"]).output().ok();
 }
 
 impl Drop for Bed {

@@ -44,7 +44,8 @@ impl Swap {
         let thread = std::thread::spawn(move || {
             let mut rounds = 0;
             while !flag.load(Ordering::Relaxed) {
-                renameat2(AT_FDCWD, &real, AT_FDCWD, &link, RenameFlags::RENAME_EXCHANGE).ok();
+                let exchanged = renameat2(AT_FDCWD, &real, AT_FDCWD, &link, RenameFlags::RENAME_EXCHANGE);
+                assert!(exchanged.is_ok() || rounds > 0, "cannot exchange: {exchanged:?}");
                 rounds += 1;
             }
             rounds
@@ -56,8 +57,11 @@ impl Swap {
 impl Drop for Swap {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        let rounds = self.thread.take().map(|thread| thread.join().unwrap_or(0));
-        log::info!("{} exchanges", rounds.unwrap_or(0));
+        let rounds = self.thread.take().map_or(0, |thread| thread.join().unwrap_or(0));
+        if !std::thread::panicking() {
+            assert!(rounds > 0, "nothing was exchanged");
+        }
+        log::info!("{rounds} exchanges");
     }
 }
 
@@ -110,16 +114,24 @@ fn swapped(t: &Test<'_>, canary: &Canary, bundle: &mut Bundle) -> (PathBuf, Swap
 }
 
 fn target_is_swapped(t: &Test<'_>, canary: &Canary) -> Done {
-    let mut bundle = t.bundle();
+    let mut bundle = t.sh_bundle("cat /proc/self/mountinfo");
     let source = t.make_dir("source");
     let (_volume, swap) = swapped(t, canary, &mut bundle);
     bundle.bind(&source, "/v/real/below", &["bind"]);
+    let mut made = 0;
     for _ in 0..rounds() {
-        t.run(&bundle);
+        let output = t.run(&bundle);
         let host = fs::read_to_string("/proc/self/mountinfo").expect("no mounts");
         safe(!host.contains("/canary"), || "something is mounted on the canary".to_owned());
+        if output.status.success() {
+            // Wherever the link has led, it is inside.
+            let there = output.stdout().lines().any(|line| line.contains("/source "));
+            safe(there, || "a mount is not in the container".to_owned());
+            made += 1;
+        }
     }
     drop(swap);
+    assert!(made > 0, "no container was made");
     Ok(())
 }
 
@@ -188,12 +200,13 @@ fn console_is_a_link(t: &Test<'_>, canary: &Canary) -> Done {
 /// What a masked file of the container is, told by stat.
 fn masks(bundle: &mut Bundle) {
     bundle.linux("maskedPaths", json!(["/proc/kcore", "/proc/keys", "/proc/timer_list"]));
-    bundle.sh("for f in kcore keys timer_list; do [ -e /proc/$f ] && stat -L -c '%F %t:%T %n' /proc/$f; done; :");
+    bundle
+        .sh("for f in kcore keys timer_list; do [ -e /proc/$f ] && stat -L -c '%F %t:%T %n' /proc/$f; done; echo done");
 }
 
 #[track_caller]
 fn assert_masked(text: &str) {
-    for line in text.lines() {
+    for line in text.lines().filter(|line| *line != "done") {
         safe(line.starts_with("character special file 1:3 "), || format!("masked by something else: {line}"));
     }
 }

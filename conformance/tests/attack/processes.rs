@@ -47,18 +47,23 @@ fn working_directory_is_a_descriptor(t: &Test<'_>, canary: &Canary) -> Done {
 }
 
 fn descriptors_of_the_caller(t: &Test<'_>, canary: &Canary) -> Done {
+    let secret = format!("{}/secret", canary.text());
     let script = format!(
-        "ls -l /proc/self/fd | grep -c ' [3-9] ->\\|[0-9][0-9] ->'; cat /proc/self/fd/9{0}/secret /proc/1/fd/9{0}/secret 2>/dev/null; :",
-        canary.text()
+        "ls /proc/self/fd | wc -l; for p in self 1; do for fd in 9 15; do cat /proc/$p/fd/$fd{secret} 2>/dev/null; done; done; :"
     );
     let root = || File::open("/").expect("cannot open /");
+    let count = |text: &str| text.lines().next().and_then(|line| line.trim().parse::<u32>().ok()).unwrap_or(0);
     let mut bundle = t.bundle();
     bundle.sh(&script);
+    let plain = count(&t.run_call(&bundle, &t.id()).output().stdout());
+    assert!(plain >= 3, "{plain} descriptors");
     let text = t.run_call(&bundle, &t.id()).fd(root(), 9).fd(root(), 15).output().stdout();
     safe(!text.contains(SECRET), || "the caller's descriptors are in the container".to_owned());
+    safe(count(&text) <= plain, || format!("{} descriptors, {plain} without the caller's", count(&text)));
     let c = t.sleeper();
     let text = c.exec(&["/bin/sh", "-c", &script]).fd(root(), 9).fd(root(), 15).output().stdout();
     safe(!text.contains(SECRET), || "the caller's descriptors are in exec's process".to_owned());
+    safe(count(&text) <= plain, || format!("{} descriptors of exec, {plain} without the caller's", count(&text)));
     Ok(())
 }
 

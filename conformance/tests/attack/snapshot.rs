@@ -18,7 +18,7 @@ impl Snapshot {
         sysctls(Path::new("/proc/sys/kernel"), &mut things);
         sysctls(Path::new("/proc/sys/vm"), &mut things);
         sysctls(Path::new("/proc/sys/net/ipv4/conf/all"), &mut things);
-        things.insert("mounts".to_owned(), fs::read_to_string("/proc/1/mountinfo").unwrap_or_default());
+        things.insert("mounts".to_owned(), fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
         let content = fs::read(program).unwrap_or_default();
         let sum = content
             .iter()

@@ -19,6 +19,10 @@ crate::cases! {
     "" => hooks_take_no_descriptors_of_init,
     "" => a_filter_that_answers_for_the_kernel,
     "" => a_filter_that_denies_the_end,
+    "" => exec_joins_no_mount_namespace_of_the_inits_making,
+    "" => a_multiplexer_that_is_none,
+    "" => who_else_is_in_the_cgroup_lives,
+    "" => a_cgroup_that_the_container_froze,
 }
 
 /// CVE-2016-9962: who may trace the processes of a container sees what one that enters has open, from its first moment.
@@ -143,5 +147,116 @@ fn a_filter_that_denies_the_end(t: &Test<'_>) -> Done {
     c.wait();
     c.assert_status("stopped");
     c.delete();
+    Ok(())
+}
+
+/// In a user namespace of its own an unprivileged init mounts what it likes, and exec would run it with exec's rights.
+fn exec_joins_no_mount_namespace_of_the_inits_making(t: &Test<'_>) -> Done {
+    t.proa_only("peers join what the init has")?;
+    let mut bundle = t.bundle();
+    bundle.process("user", json!({"uid": 1000, "gid": 1000})).process("noNewPrivileges", json!(true));
+    // busybox has no unshare among the applets that are linked.
+    bundle.args(&["/bin/busybox", "unshare", "-U", "-r", "-m", "/bin/sh", "-c", "echo in; exec sleep 1000"]);
+    let c = t.start(&bundle);
+    c.prints("in");
+    let output = c.exec_with(&["--user", "0"], &["/bin/id"]).output().fails();
+    t.proa_says(&output, "has left the container's mount namespace for one of its own");
+    c.kill("KILL");
+    c.wait();
+    // One that the container may make itself, in the user namespace that exec comes into too, is its own affair.
+    let mut bundle = t.bundle();
+    bundle.capabilities(&["CAP_SYS_ADMIN"]);
+    bundle.args(&["/bin/busybox", "unshare", "-m", "/bin/sh", "-c", "echo in; exec sleep 1000"]);
+    let c = t.start(&bundle);
+    c.prints("in");
+    assert_eq!(c.sh("echo fine"), "fine\n");
+    Ok(())
+}
+
+/// A file that answers as it likes could pass off descriptors of the runtime as terminals.
+fn a_multiplexer_that_is_none(t: &Test<'_>) -> Done {
+    t.proa_only("peers were not tried")?;
+    for device in ["null", "zero", "ptmx"] {
+        let mut bundle = t.sh_bundle("mount --bind /other/$DEVICE /dev/pts/ptmx && echo covered; exec sleep 1000");
+        bundle.capabilities(&["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"]);
+        // The multiplexer of another devpts is none of this one's either.
+        match device {
+            "ptmx" => bundle.mount("/other", "devpts", "devpts", &["newinstance", "ptmxmode=0666"]),
+            _ => bundle.mount("/other", "tmpfs", "tmpfs", &[]),
+        };
+        bundle.push("/process/env", json!(format!("DEVICE={device}")));
+        if device != "ptmx" {
+            bundle.sh("mknod /other/$DEVICE c 1 3; mount --bind /other/$DEVICE /dev/pts/ptmx && echo covered; exec sleep 1000");
+            bundle.capabilities(&["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_MKNOD"]);
+        }
+        let c = t.start(&bundle);
+        c.prints("covered");
+        let receiver = conformance::console::Receiver::listen(&t.file("s"));
+        let options = ["--tty", "--detach", "--console-socket", receiver.path.to_str().expect("no text")];
+        let output = c.exec_with(&options, &["/bin/true"]).output().fails();
+        t.proa_says(&output, "/dev/pts/ptmx");
+        fs::remove_file(&receiver.path).expect("cannot remove a socket");
+        c.call("delete").options(&["--force"]).output().ok();
+    }
+    Ok(())
+}
+
+/// A container that has ended, with a pid namespace of its own, has nobody in its cgroup: another may have been put there.
+fn who_else_is_in_the_cgroup_lives(t: &Test<'_>) -> Done {
+    t.proa_only("peers refuse the second, or remove the state of the first")?;
+    t.not_by_systemd("has one scope of a name")?;
+    let path = format!("/{}-shared", t.tag());
+    let with = |script: &str| {
+        let mut bundle = t.sh_bundle(script);
+        bundle.linux("cgroupsPath", json!(path));
+        t.start(&bundle)
+    };
+    let first = with("exit 0");
+    first.wait();
+    let second = with("exec sleep 1000");
+    first.call("delete").output().fails();
+    first.call("delete").options(&["--force"]).output().fails();
+    first.call("kill").options(&["--all"]).arg("KILL").output().ok();
+    assert!(look::is_alive(second.pid), "another container was killed");
+    second.assert_status("running");
+    second.call("delete").options(&["--force"]).output().ok();
+    first.call("delete").output().ok();
+    t.assert_nothing_left();
+    Ok(())
+}
+
+/// On cgroup v1 a frozen process does not die, whoever froze it.
+fn a_cgroup_that_the_container_froze(t: &Test<'_>) -> Done {
+    t.proa_only("peers do not end it")?;
+    let v1 = look::own_controller("freezer").is_some_and(|files| !files.unified);
+    t.needs(v1 || look::cgroups() == look::Cgroups::Unified, "a freezer")?;
+    for command in ["kill", "delete"] {
+        let freeze = match v1 {
+            true => "cd /sys/fs/cgroup/freezer && mkdir x && echo 1 >x/cgroup.procs && echo FROZEN >x/freezer.state",
+            false => "cd /sys/fs/cgroup && mkdir x && echo 1 >x/cgroup.procs && echo 1 >x/cgroup.freeze",
+        };
+        let mut bundle = t.sh_bundle(&format!("echo up; {freeze}; sleep 1000"));
+        bundle.namespace("cgroup", None).mount("/sys/fs/cgroup", "cgroup", "cgroup", &["rw"]);
+        let c = t.start(&bundle);
+        c.prints("up");
+        look::eventually("it is frozen", || {
+            let state = |file: &str| {
+                look::cgroup_dirs().iter().any(|dir| {
+                    dir.to_string_lossy().contains(&c.id)
+                        && fs::read_to_string(dir.join(file)).is_ok_and(|text| ["FROZEN", "1"].contains(&text.trim()))
+                })
+            };
+            state("x/freezer.state") || state("x/cgroup.freeze")
+        });
+        match command {
+            "kill" => {
+                c.kill("KILL");
+                assert_eq!(c.wait(), 128 + 9);
+                c.delete();
+            }
+            _ => drop(c.call("delete").options(&["--force"]).output().ok()),
+        }
+        t.assert_nothing_left();
+    }
     Ok(())
 }

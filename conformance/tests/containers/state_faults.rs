@@ -242,6 +242,10 @@ fn reboot_ends_every_container(t: &Test<'_>) -> Done {
     if survived {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(c.pid), Signal::SIGKILL).expect("cannot kill");
         c.wait();
+        // Of another boot there would be none.
+        for dir in look::cgroup_dirs().iter().filter(|dir| dir.ends_with(&c.id)) {
+            fs::remove_dir(dir).expect("cannot remove a cgroup");
+        }
     }
     Ok(())
 }

@@ -85,7 +85,7 @@ fn enter(plan: &JoinPlan<'_>, channel: &Channel) -> Result<bool> {
 /// Those that need the rights of now first, then the user namespace, then what only its owner may enter.
 fn join_all(plan: &JoinPlan<'_>) -> Result<()> {
     if let Some((process, flags)) = plan.of_process {
-        return Item::Property.at("join the container's namespaces", sys::setns(process, flags));
+        Item::Property.at("join the container's namespaces", sys::setns(process, flags))?;
     }
     let user = |entry: &&Entry| entry.kind == libc::CLONE_NEWUSER;
     // The mount namespace last: its root hides the paths of this one.

@@ -103,7 +103,8 @@ fn duration(text: &str) -> Option<Duration> {
         total = total.checked_add(Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?)?;
         rest = after;
     }
-    (!text.is_empty()).then_some(total)
+    // As long as Go's: 292 years.
+    (!text.is_empty() && total.as_nanos() <= i64::MAX as u128).then_some(total)
 }
 
 #[cfg(test)]
@@ -117,7 +118,7 @@ mod tests {
         {
             assert_eq!(duration(text), Some(Duration::from_millis(milliseconds)), "{text}");
         }
-        for text in ["", "5", "s", "-1s", "1x", "1..2s", "99999999999999999999h"] {
+        for text in ["", "5", "s", "-1s", "1x", "1..2s", "99999999999999999999h", "4000000000000000h", "9223372037s"] {
             assert_eq!(duration(text), None, "{text}");
         }
     }

@@ -23,8 +23,8 @@ pub(super) fn command(app: &App<'_>) -> Result<()> {
         let cgroup = record.cgroup.open()?;
         let Some(init) = init.filter(|_| status != Status::Stopped) else {
             // Processes can outlive an init without a pid namespace, and engines end them so; any other signal is
-            // refused, as the container does not run (runtime.md, Kill).
-            let ending = all || (signal == libc::SIGKILL && !record.own_pid_namespace());
+            // refused, as the container does not run (runtime.md, Kill). With one, what is in the cgroup is not its own.
+            let ending = !record.own_pid_namespace() && (all || signal == libc::SIGKILL);
             if let (true, Some(cgroup)) = (ending, &cgroup)
                 && !record.cgroup.is_disabled()
                 && !cgroup.procs()?.is_empty()
@@ -44,9 +44,9 @@ pub(super) fn command(app: &App<'_>) -> Result<()> {
                 if !init.signal(signal)? {
                     return Err(Error::NotRunning(dir.id.clone()));
                 }
-                // A frozen process dies only once it is thawed; on cgroup v2 the kernel sees to that.
-                if let (libc::SIGKILL, Status::Paused, Some(cgroup)) = (signal, status, cgroup) {
-                    cgroup.thaw()?;
+                // On cgroup v1 a frozen process dies only once it is thawed, whoever has frozen it.
+                if let (libc::SIGKILL, Some(cgroup)) = (signal, cgroup) {
+                    cgroup.let_die()?;
                 }
             }
         }

@@ -204,6 +204,9 @@ impl Buffer {
     }
 }
 
+/// How many times the buffer is filled once the process has ended: 128 KiB.
+const DRAINED: u32 = 32;
+
 /// The container's terminal behind the user's.
 pub(crate) struct Terminal {
     master: OwnedFd,
@@ -266,7 +269,8 @@ impl Terminal {
 
     /// The process has ended; what it wrote last is still in the terminal.
     fn drain(&mut self) {
-        loop {
+        // A terminal holds less; who goes on to write to it is not waited for.
+        for _ in 0..DRAINED {
             while !self.to_output.is_empty() {
                 if !self.to_output.flush(rustix::stdio::stdout()) {
                     return;

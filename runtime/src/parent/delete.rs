@@ -4,7 +4,7 @@ use super::{hooks, host_mounts, intel_rdt, start};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::plan;
-use crate::state::{Record, StateDir, StateRoot, Status, view};
+use crate::state::{self, Record, StateDir, StateRoot, Status, view};
 
 /// How long `delete --force` waits for a creation that is under way, whose init it has ended.
 const LOCK_MILLISECONDS: u64 = 10_000;
@@ -42,7 +42,7 @@ pub(crate) fn delete(root: &StateRoot, dir: &StateDir, force: bool) -> Result<()
         init.signal(libc::SIGKILL)?;
         if let Some(cgroup) = record.cgroup.open()? {
             // A frozen process cannot end on cgroup v1.
-            cgroup.thaw().ok();
+            cgroup.let_die().ok();
         }
         if !init.wait_end(KILL_MILLISECONDS)? {
             return Err(Error::Usage(format!("container {} does not end, even when killed", dir.id)));
@@ -62,13 +62,15 @@ pub(crate) fn destroy(root: &StateRoot, dir: &StateDir, record: &Record<'_>) -> 
         init.signal(libc::SIGKILL)?;
         init.wait_end(KILL_MILLISECONDS)?;
     }
-    // With a pid namespace of its own nothing outlives the init.
+    // With a pid namespace of its own nothing outlives the init: what is in its cgroup then is somebody else's, another
+    // container's that was given the same one, say.
     if !record.own_pid_namespace() {
         end_companions(record)?;
     }
-    if record.cgroup.remove().is_err() {
-        end_companions(record)?;
-        record.cgroup.remove()?;
+    match record.cgroup.remove() {
+        // Of another boot nothing is left: it has only the name of one.
+        Err(cgroup::Error::Busy { .. }) if state::boot_id()? != *record.boot_id => {}
+        removed => removed?,
     }
     if let Some(mounts) = &record.host_mounts {
         host_mounts::remove(&record.rootfs, mounts)?;

@@ -4,14 +4,14 @@ use super::clone::{self, Made, Request as CloneRequest, Side};
 use super::hooks::HookDocument;
 use super::listener::{self, Filtered};
 use super::{create, describe, rootless};
-use crate::child::{self, Stdio, property};
+use crate::child::{self, Entry, Stdio, property};
 use crate::error::{Context, Error, Result};
 use crate::plan::{Namespaces, Process};
 use crate::state;
 use crate::sync::{Channel, Failure, Message, Signal, send_descriptor};
 use crate::sys;
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, fstat, openat, stat};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 /// What exec needs beside the process.
@@ -68,13 +68,19 @@ pub(crate) fn prepare(process: &mut Process, request: &Request<'_>) -> Result<Pr
         sys::set_affinity(0, cpus).context(|| "process.execCPUAffinity.initial".to_owned())?;
     }
     let unified = request.cgroup.as_ref().and_then(|cgroup| cgroup.unified_fd());
-    let of_process = (flags != 0).then(|| (request.init.pidfd().as_fd(), flags));
+    // The other namespaces first: the process that the mount namespace is of has to be there still.
+    let entries = match flags & (libc::CLONE_NEWNS | libc::CLONE_NEWUSER) {
+        libc::CLONE_NEWNS => vec![mount_namespace(request.init.pid)?],
+        _ => Vec::new(),
+    };
+    let at_once = if entries.is_empty() { flags } else { flags & !libc::CLONE_NEWNS };
+    let of_process = (at_once != 0).then(|| (request.init.pidfd().as_fd(), at_once));
     let mut keep = vec![theirs.fd().as_raw_fd()];
     keep.extend(root.as_ref().map(AsRawFd::as_raw_fd));
     keep.extend(request.console_socket.as_ref().map(AsRawFd::as_raw_fd));
     keep.extend((3..3 + request.preserve_fds).filter_map(|number| i32::try_from(number).ok()));
     let clone_request =
-        CloneRequest { namespaces: &none, entries: &[], of_process, cgroup: unified, later: 0, keep: &keep };
+        CloneRequest { namespaces: &none, entries: &entries, of_process, cgroup: unified, later: 0, keep: &keep };
     let userns = flags & libc::CLONE_NEWUSER != 0;
     let made = clone::make(&clone_request, &ours, &theirs).map_err(|error| match error {
         Error::Step(failure) => describe::exec_failure(process, &failure),
@@ -88,6 +94,22 @@ pub(crate) fn prepare(process: &mut Process, request: &Request<'_>) -> Result<Pr
     let mut prepared = Prepared { pid, pidfd, channel: ours, console: None, armed: true };
     serve(process, request, &mut prepared, in_cgroup)?;
     Ok(prepared)
+}
+
+/// The mount namespace of a container that has the user namespace of this process. Its init can enter another one, which
+/// it has made in a user namespace of its own: there it is the init's files that a privileged process would execute.
+fn mount_namespace(pid: i32) -> Result<Entry> {
+    let path = format!("/proc/{pid}/ns/mnt");
+    let what = || format!("open {path}");
+    let fd = openat(CWD, &path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(what)?;
+    let owner = sys::user_namespace_of(&fd).and_then(|owner| Ok(fstat(&owner)?.st_ino)).ok();
+    let own = stat("/proc/self/ns/user").context(|| "look at /proc/self/ns/user".to_owned())?.st_ino;
+    match owner == Some(own) {
+        true => Ok(Entry { index: 0, kind: libc::CLONE_NEWNS, fd }),
+        false => {
+            Err(Error::Usage(format!("process {pid} has left the container's mount namespace for one of its own")))
+        }
+    }
 }
 
 fn open_root(pid: i32) -> Result<OwnedFd> {

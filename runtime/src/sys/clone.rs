@@ -121,6 +121,16 @@ pub(crate) fn setns(fd: BorrowedFd<'_>, flags: i32) -> Result<()> {
     answer(unsafe { libc::syscall(libc::SYS_setns, fd.as_raw_fd(), flags) }).map(drop)
 }
 
+/// The user namespace that another namespace belongs to, ioctl_ns(2).
+pub(crate) fn user_namespace_of(namespace: &OwnedFd) -> Result<OwnedFd> {
+    const NS_GET_USERNS: libc::c_ulong = 0xb701;
+    // SAFETY: the request takes no argument, and answers with a descriptor that is nobody else's.
+    unsafe {
+        let fd = answer(libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS as _).into())?;
+        Ok(OwnedFd::from_raw_fd(fd as i32))
+    }
+}
+
 /// unshare(2) with namespaces.
 pub(crate) fn unshare(flags: i32) -> Result<()> {
     // SAFETY: only integers are passed.
