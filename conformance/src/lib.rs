@@ -25,6 +25,7 @@ pub mod musts;
 pub mod random;
 pub mod reaper;
 pub mod runtime;
+pub mod spy;
 pub mod suite;
 pub mod sys;
 pub mod tap;

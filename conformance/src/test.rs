@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
 use crate::bundle::{Bundle, Template};
 use crate::container::Container;
 use crate::leaks::{self, Scope, Snapshot};
-use crate::reaper;
 use crate::runtime::{Call, Kind, Output, Runtime};
+use crate::{reaper, sys};
 
 /// Why a test was not carried out.
 #[derive(Debug)]
@@ -75,6 +77,17 @@ impl Suite {
             }
         }
         left
+    }
+}
+
+/// Makes this process the parent of its tests' orphans, and gives it a mount
+/// namespace whose mounts are shared within it, as they are on most machines:
+/// what a runtime mounts by mistake is seen here and does no harm to the host.
+pub fn set_apart(want: &str) {
+    sys::become_subreaper().expect("cannot become a subreaper");
+    unshare(CloneFlags::CLONE_NEWNS).unwrap_or_else(|errno| panic!("cannot make a mount namespace, {want}: {errno}"));
+    for flags in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
+        mount(None::<&str>, "/", None::<&str>, flags | MsFlags::MS_REC, None::<&str>).expect("cannot set propagation");
     }
 }
 

@@ -34,9 +34,6 @@ struct Options {
     /// Only this point, as reports name it: PROCESS.CALL
     #[arg(long)]
     point: Option<String>,
-    /// (what the program runs itself with) trace COMMAND with a fault: PROCESS.CALL:FAULT, or none
-    #[arg(long, hide = true, num_args = 3, value_names = ["REPORT", "ALSO", "FAULT"])]
-    inject: Option<Vec<String>>,
 }
 
 const COMMANDS: [&str; 5] = ["create", "start", "exec", "delete", "run"];

@@ -20,10 +20,8 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use conformance::test::{Done, Skip, Suite, Test};
-use conformance::{runtime, sys};
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use conformance::runtime;
+use conformance::test::{Done, Skip, Suite, Test, set_apart};
 
 use snapshot::Snapshot;
 
@@ -98,7 +96,7 @@ fn main() -> ExitCode {
             name => names.push(name.to_owned()),
         }
     }
-    set_apart();
+    set_apart("attacks need root");
     panic::set_hook(Box::new(|info| {
         let text = info.payload_as_str().unwrap_or("a panic").to_owned();
         let place = info.location().map(|place| format!(" ({place})")).unwrap_or_default();
@@ -199,14 +197,5 @@ fn works(t: &Test<'_>) {
 impl Drop for Bed {
     fn drop(&mut self) {
         fs::remove_dir_all(self.program.parent().expect("it is in a directory")).ok();
-    }
-}
-
-/// As the tests of containers do: a mount namespace of its own, whose mounts are shared within it.
-fn set_apart() {
-    sys::become_subreaper().expect("cannot become a subreaper");
-    unshare(CloneFlags::CLONE_NEWNS).expect("cannot make a mount namespace: attacks need root");
-    for flags in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
-        mount(None::<&str>, "/", None::<&str>, flags | MsFlags::MS_REC, None::<&str>).expect("cannot set propagation");
     }
 }

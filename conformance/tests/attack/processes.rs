@@ -1,10 +1,10 @@
 //! Attacks on processes: what they inherit, what of them is seen from inside, what they may do.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::symlink;
 
 use conformance::console::Master;
-use conformance::look;
+use conformance::spy;
 use conformance::test::{Done, Test};
 use serde_json::json;
 
@@ -68,23 +68,7 @@ fn descriptors_of_the_caller(t: &Test<'_>, canary: &Canary) -> Done {
 }
 
 fn entering_process_is_watched(t: &Test<'_>, canary: &Canary) -> Done {
-    let seen = t.make_dir("seen");
-    let mut bundle = t.bundle();
-    bundle.capabilities(&["CAP_SYS_PTRACE"]).bind(&seen, "/seen", &["bind"]);
-    t.probe(&bundle, "spy")?;
-    bundle.sh("exec /bin/spy >/seen/log");
-    let c = t.start(&bundle);
-    look::eventually("the spy to watch", || fs::read_to_string(seen.join("log")).is_ok_and(|log| !log.is_empty()));
-    for _ in 0..150 {
-        c.exec(&["/bin/true"]).cwd(&canary.dir).output();
-    }
-    c.kill("KILL");
-    c.wait();
-    let name = |path: &std::path::Path| fs::metadata(path).map(|meta| format!("{}:{}", meta.dev(), meta.ino())).ok();
-    let host = [canary.dir.clone(), t.runtime.root.clone(), t.runtime.root.join(&c.id), "/".into()];
-    let host: Vec<_> = host.iter().filter_map(|path| name(path)).collect();
-    let log = fs::read_to_string(seen.join("log")).expect("no log");
-    let caught: Vec<_> = log.lines().filter(|line| host.iter().any(|name| name == line)).collect();
+    let caught = spy::host_directories_seen(t, &canary.dir)?;
     safe(caught.is_empty(), || format!("directories of the host were seen: {caught:?}"));
     Ok(())
 }

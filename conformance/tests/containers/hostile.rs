@@ -3,10 +3,11 @@
 //! Not here: links in the image (mount_targets.rs), faults met without ill will (regressions.rs).
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::symlink;
 
 use conformance::look;
 use conformance::runtime::Kind;
+use conformance::spy;
 use conformance::test::{Done, Test};
 use serde_json::json;
 
@@ -25,26 +26,8 @@ crate::cases! {
     "" => a_cgroup_that_the_container_froze,
 }
 
-/// CVE-2016-9962: who may trace the processes of a container sees what one that enters has open, from its first moment.
 fn entering_process_shows_nothing_of_the_host(t: &Test<'_>) -> Done {
-    let seen = t.make_dir("seen");
-    let mut bundle = t.bundle();
-    bundle.capabilities(&["CAP_SYS_PTRACE"]).bind(&seen, "/seen", &["bind"]);
-    t.probe(&bundle, "spy")?;
-    bundle.sh("exec /bin/spy >/seen/log");
-    let c = t.start(&bundle);
-    look::eventually("the spy to watch", || fs::read_to_string(seen.join("log")).is_ok_and(|log| !log.is_empty()));
-    for _ in 0..120 {
-        c.exec(&["/bin/true"]).output().ok();
-    }
-    c.kill("KILL");
-    c.wait();
-    let name = |path: &std::path::Path| fs::metadata(path).map(|meta| format!("{}:{}", meta.dev(), meta.ino())).ok();
-    let mut host: Vec<_> =
-        [t.runtime.root.clone(), t.runtime.root.join(&c.id), "/".into()].iter().filter_map(|path| name(path)).collect();
-    host.extend(look::cgroup_dirs().iter().filter_map(|path| name(path)));
-    let log = fs::read_to_string(seen.join("log")).expect("no log");
-    let caught: Vec<_> = log.lines().filter(|line| host.iter().any(|name| name == line)).collect();
+    let caught = spy::host_directories_seen(t, &t.make_dir("caller"))?;
     assert!(caught.is_empty(), "directories of the host: {caught:?}");
     Ok(())
 }

@@ -73,11 +73,8 @@ use std::sync::{Arc, Mutex};
 
 use conformance::musts::{self, Known};
 use conformance::runtime;
-use conformance::sys;
-use conformance::test::{Done, Skip, Suite, Test};
+use conformance::test::{Done, Skip, Suite, Test, set_apart};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 
 /// A test: the rows of the specification it proves, its name, itself.
 struct Case {
@@ -168,7 +165,7 @@ fn main() -> ExitCode {
         let listed = libtest_mimic::run(&arguments, trials(None, &skips)).exit_code();
         return if table_is_true() { listed } else { ExitCode::FAILURE };
     }
-    set_apart();
+    set_apart("the suite needs root");
     let suite = Arc::new(Suite::new(runtime::program()));
     panic::set_hook(Box::new(|info| PANIC.with(|text| *text.borrow_mut() = info.to_string())));
     let conclusion = libtest_mimic::run(&arguments, trials(Some(&suite), &skips));
@@ -181,17 +178,6 @@ fn main() -> ExitCode {
     }
     println!("{} passed, {} failed, {} skipped", conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored);
     if conclusion.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-}
-
-/// Makes this process the parent of its tests' orphans, and gives it a mount
-/// namespace whose mounts are shared within it, as they are on most machines:
-/// what a runtime mounts by mistake is seen here and does no harm to the host.
-fn set_apart() {
-    sys::become_subreaper().expect("cannot become a subreaper");
-    unshare(CloneFlags::CLONE_NEWNS).expect("cannot make a mount namespace: the suite needs root");
-    for flags in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
-        mount(None::<&str>, "/", None::<&str>, flags | MsFlags::MS_REC, None::<&str>).expect("cannot set propagation");
-    }
 }
 
 /// Whether musts.tsv is true of these tests; says on standard error what is not.
