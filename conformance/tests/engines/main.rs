@@ -1,0 +1,106 @@
+//! Container engines with the runtime and the shim under test: each is started for real, driven by its own client, and
+//! what it made is looked at from outside.
+//!
+//! ```text
+//! conformance/settings/engines -- env RUNTIME=proa SHIM=containerd-shim-proa-v2 engines ENGINE [FILTER...] [--list]
+//! ```
+//!
+//! Runs inside the root of `settings/engines`, which holds the engines: never on the machine itself. `RUNTIME` and `SHIM`
+//! are absolute paths; both default to the release build of the checkout. A test that cannot say anything is skipped with
+//! its reason, and counted. The last line but the list of skips is `N passed, N failed, N skipped`.
+
+mod containerd;
+mod cri;
+mod docker;
+mod podman;
+
+use std::any::Any;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use conformance::test::{Done, Skip};
+
+/// A test of an engine.
+pub(crate) struct Case {
+    name: &'static str,
+    test: fn() -> Done,
+}
+
+/// Lists a file's tests.
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => {
+        pub(crate) const CASES: &[crate::Case] = &[$(crate::Case { name: stringify!($name), test: $name }),*];
+    };
+}
+pub(crate) use cases;
+
+/// An engine: how it is started, and its tests. What `begin` returns ends it when dropped.
+struct Engine {
+    name: &'static str,
+    begin: fn() -> Box<dyn Any>,
+    topics: &'static [&'static [Case]],
+}
+
+const ENGINES: &[Engine] = &[
+    Engine { name: "podman", begin: podman::begin, topics: podman::TOPICS },
+    Engine { name: "docker", begin: docker::begin, topics: docker::TOPICS },
+    Engine { name: "containerd", begin: containerd::begin, topics: containerd::TOPICS },
+    Engine { name: "cri", begin: cri::begin, topics: cri::TOPICS },
+];
+
+/// The runtime under test.
+pub(crate) fn runtime() -> PathBuf {
+    given("RUNTIME", "proa")
+}
+
+/// The shim under test.
+pub(crate) fn shim() -> PathBuf {
+    given("SHIM", "containerd-shim-proa-v2")
+}
+
+fn given(variable: &str, built: &str) -> PathBuf {
+    let default = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release")).join(built);
+    std::env::var_os(variable).map_or_else(default, PathBuf::from)
+}
+
+fn main() -> ExitCode {
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    let list = words.iter().position(|w| w == "--list").map(|at| words.remove(at)).is_some();
+    let Some(engine) = words.first().and_then(|name| ENGINES.iter().find(|e| e.name == name)) else {
+        eprintln!("engines: name one of {}", ENGINES.iter().map(|e| e.name).collect::<Vec<_>>().join(", "));
+        return ExitCode::FAILURE;
+    };
+    let wanted = |case: &&Case| words.len() == 1 || words[1..].iter().any(|word| case.name.contains(word.as_str()));
+    let cases: Vec<&Case> = engine.topics.iter().copied().flatten().filter(wanted).collect();
+    if list {
+        cases.iter().for_each(|case| println!("{}", case.name));
+        return ExitCode::SUCCESS;
+    }
+    let running = (engine.begin)();
+    let (mut passed, mut failed, mut skips) = (0, Vec::new(), Vec::new());
+    for case in cases {
+        let begun = Instant::now();
+        let word = match panic::catch_unwind(AssertUnwindSafe(case.test)) {
+            Ok(Ok(())) => {
+                passed += 1;
+                "ok"
+            }
+            Ok(Err(Skip(reason))) => {
+                skips.push((case.name, reason));
+                "skipped"
+            }
+            Err(_) => {
+                failed.push(case.name);
+                "FAILED"
+            }
+        };
+        println!("{word:8}{} ({:.1} s)", case.name, begun.elapsed().as_secs_f64());
+    }
+    drop(running);
+    println!("{passed} passed, {} failed, {} skipped", failed.len(), skips.len());
+    skips.iter().for_each(|(name, reason)| println!("  skipped {name}: {reason}"));
+    failed.iter().for_each(|name| println!("  failed {name}"));
+    if failed.is_empty() && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
