@@ -48,12 +48,15 @@ struct State {
     /// It has ended while it was being started.
     early: Option<Exit>,
     streams: Option<Streams>,
+    /// Clients have nothing more to say; perhaps before there was anybody to hear it.
+    input_closed: bool,
 }
 
 impl Process {
     /// One that does not run so far.
     pub(crate) fn new(exec_id: &str, paths: Paths) -> Process {
-        let state = State { phase: Phase::Added, pid: 0, handle: None, early: None, streams: None };
+        let state =
+            State { phase: Phase::Added, pid: 0, handle: None, early: None, streams: None, input_closed: false };
         Process { exec_id: exec_id.to_owned(), paths, state: Mutex::new(state), end: watch::Sender::new(None) }
     }
 
@@ -89,7 +92,10 @@ impl Process {
     /// It exists now, and waits or runs. Its parent is this process, so that the pid is not another's by now.
     pub(crate) fn exists(&self, phase: Phase, pid: i32, streams: Option<Streams>) {
         let handle = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        self.with(|state| *state = State { phase, pid, handle, early: None, streams });
+        self.with(|state| {
+            (state.phase, state.pid, state.handle, state.streams) = (phase, pid, handle, streams);
+            state.close_input();
+        });
     }
 
     /// From one state into another.
@@ -169,9 +175,25 @@ impl Process {
         self.with(|state| state.streams.as_mut().map(act))
     }
 
+    /// Its input ends: now, or as soon as there is one.
+    pub(crate) fn close_input(&self) {
+        self.with(|state| {
+            state.input_closed = true;
+            state.close_input();
+        });
+    }
+
     /// Takes its streams, to end them.
     pub(crate) fn take_streams(&self) -> Option<Streams> {
         self.with(|state| state.streams.take())
+    }
+}
+
+impl State {
+    fn close_input(&mut self) {
+        if let Some(streams) = self.streams.as_mut().filter(|_| self.input_closed) {
+            streams.close_input();
+        }
     }
 }
 

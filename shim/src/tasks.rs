@@ -174,7 +174,7 @@ impl Task for Tasks {
     async fn close_io(&self, _: &TtrpcContext, request: CloseIORequest) -> ttrpc::Result<Empty> {
         let process = self.0.container(&request.id)?.process(&request.exec_id)?;
         if request.stdin {
-            process.with_streams(crate::stdio::Streams::close_input);
+            process.close_input();
         }
         Ok(Empty::new())
     }
