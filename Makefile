@@ -69,7 +69,7 @@ test-vm: build ## tests of cgroups, systemd, labels and users in emulated machin
 SHIM_RUNTIME ?= io.containerd.proa.v2
 ENGINES = @$(NEED) busybox busybox-static unshare util-linux; \
 	bin=$$(cargo test -q --locked -p conformance --test engines --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*engines-[^"]*\)".*/\1/p') && \
-	sync && conformance/settings/engines $(if $(RUNTIME)$(SHIM),$(foreach f,$(filter $(CURDIR)/% /tmp/% /root/%,$(RUNTIME) $(SHIM)),--mount $f=$f)) -- \
+	sync && conformance/settings/engines $(if $(RUNTIME)$(SHIM),$(foreach f,$(filter-out /usr/% $(CURDIR)/%,$(RUNTIME) $(SHIM)),--mount $f=$f)) -- \
 	env RUST_BACKTRACE=0 RUNTIME=$(or $(RUNTIME),$(PROA)) SHIM=$(or $(SHIM),$(CURDIR)/target/release/containerd-shim-proa-v2) SHIM_RUNTIME=$(SHIM_RUNTIME) $$bin
 .PHONY: test-containerd
 test-containerd: $(if $(RUNTIME),,build) ## the shim below a real containerd, with its own client and by hand (root)

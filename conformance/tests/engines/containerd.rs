@@ -4,20 +4,28 @@
 //! `SHIM_RUNTIME` names the shim as containerd knows it (`io.containerd.proa.v2`). With `io.containerd.runc.v2` the same
 //! tests run on containerd's own shim, to tell a wrong test from a wrong shim.
 
+mod bare;
 mod ctr;
 mod daemon;
 mod events;
 mod exec;
+mod fake;
 mod fixture;
 mod lifecycle;
+mod logs;
 mod oracle;
+mod protocol;
+mod stdio;
+mod task;
+mod terminal;
 
 use std::any::Any;
 
 use crate::Case;
 
 /// Every file of tests.
-pub(crate) const TOPICS: &[&[Case]] = &[lifecycle::CASES, exec::CASES];
+pub(crate) const TOPICS: &[&[Case]] =
+    &[lifecycle::CASES, exec::CASES, protocol::CASES, stdio::CASES, terminal::CASES, logs::CASES];
 
 /// Starts what the tests need.
 pub(crate) fn begin() -> Box<dyn Any> {
