@@ -18,16 +18,15 @@ help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile | column -t -s'|'
 
 .PHONY: build
-build: ## build target/release/proa, one static binary
+build: ## build target/release/proa and its containerd shim, two static binaries
 	@$(NEED) $(COMPILER)
+	@mkdir -p target/release
 ifeq ($(MUSL),yes)
-	cargo build --release --locked -p proa --target $(ARCH)-unknown-linux-musl
-	@mkdir -p target/release
-	ln -f target/$(ARCH)-unknown-linux-musl/release/proa target/release/proa
+	cargo build --release --locked -p proa -p containerd-shim-proa-v2 --target $(ARCH)-unknown-linux-musl
+	ln -f target/$(ARCH)-unknown-linux-musl/release/{proa,containerd-shim-proa-v2} target/release/
 else
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked -p proa --target $(ARCH)-unknown-linux-gnu
-	@mkdir -p target/release
-	ln -f target/$(ARCH)-unknown-linux-gnu/release/proa target/release/proa
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked -p proa -p containerd-shim-proa-v2 --target $(ARCH)-unknown-linux-gnu
+	ln -f target/$(ARCH)-unknown-linux-gnu/release/{proa,containerd-shim-proa-v2} target/release/
 endif
 
 .PHONY: demo
@@ -62,6 +61,27 @@ test-vm: build ## tests of cgroups, systemd, labels and users in emulated machin
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUNNER="$(CURDIR)/conformance/settings/vm $$machine --timeout 2400 -- env RUNTIME=$(PROA) $(CURDIR)/conformance/settings/each" \
 	cargo test -q --locked -p conformance --test containers --target $(ARCH)-unknown-linux-musl -- $(TOPICS) </dev/null || failed="$$failed $$machine"; done; \
 	[ -z "$$failed" ] || { echo "failed in:$$failed"; exit 1; }
+
+# Container engines run in a small machine of their own (settings/engines): never on this one.
+# make test-containerd [RUNTIME=PATH] [SHIM=PATH] [SHIM_RUNTIME=io.containerd.runc.v2] [CONTAINERD="WORDS OF TESTS' NAMES"]
+# SHIM_RUNTIME=io.containerd.runc.v2 is containerd's own shim, RUNTIME=/usr/sbin/runc the runc of that machine.
+SHIM_RUNTIME ?= io.containerd.proa.v2
+ENGINES = @$(NEED) busybox busybox-static unshare util-linux; \
+	bin=$$(cargo test -q --locked -p conformance --test engines --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*engines-[^"]*\)".*/\1/p') && \
+	sync && conformance/settings/engines $(if $(RUNTIME)$(SHIM),$(foreach f,$(filter-out /usr/% $(CURDIR)/%,$(RUNTIME) $(SHIM)),--mount $f=$f)) -- \
+	env RUST_BACKTRACE=0 RUNTIME=$(or $(RUNTIME),$(PROA)) SHIM=$(or $(SHIM),$(CURDIR)/target/release/containerd-shim-proa-v2) SHIM_RUNTIME=$(SHIM_RUNTIME) $$bin
+.PHONY: test-containerd
+test-containerd: $(if $(RUNTIME),,build) ## the shim below a real containerd, with its own client and by hand (root)
+	$(ENGINES) containerd $(CONTAINERD) </dev/null
+
+# make churn [CHURN="CONTAINERS EXECS"]
+.PHONY: churn
+churn: $(if $(RUNTIME),,build) ## a thousand containers below containerd, with random kills; ten thousand execs: nothing is left or grows
+	$(ENGINES) containerd-churn $(CHURN) </dev/null
+
+.PHONY: bench-shim
+bench-shim: $(if $(RUNTIME),,build) ## memory and time of the shim beside containerd's own
+	$(ENGINES) containerd-bench </dev/null
 
 # make stress [SETTINGS="hybrid native-v2 vm-v2"] [STRESS="--parallel 500 --killed 200 --systemd"]
 SETTINGS ?= hybrid native-v2

@@ -1,13 +1,33 @@
-//! containerd, with its own client.
+//! containerd with the shim under test: a daemon of the run's own, driven by `ctr`; and the shim alone, spoken to as
+//! containerd does, for what `ctr` cannot ask.
+//!
+//! `SHIM_RUNTIME` names the shim as containerd knows it (`io.containerd.proa.v2`). With `io.containerd.runc.v2` the same
+//! tests run on containerd's own shim, to tell a wrong test from a wrong shim.
+
+mod bare;
+mod ctr;
+mod daemon;
+mod events;
+mod exec;
+mod fake;
+mod fixture;
+mod lifecycle;
+mod logs;
+mod oracle;
+mod protocol;
+mod stdio;
+mod task;
+mod terminal;
 
 use std::any::Any;
 
 use crate::Case;
 
 /// Every file of tests.
-pub(crate) const TOPICS: &[&[Case]] = &[];
+pub(crate) const TOPICS: &[&[Case]] =
+    &[lifecycle::CASES, exec::CASES, protocol::CASES, stdio::CASES, terminal::CASES, logs::CASES];
 
 /// Starts what the tests need.
 pub(crate) fn begin() -> Box<dyn Any> {
-    Box::new(())
+    Box::new(daemon::begin())
 }
