@@ -1,7 +1,7 @@
 //! Kubernetes' CRI: its conformance tests, critest, against containerd whose default runtime is the one under test.
 //!
-//! `RUNTIME_TYPE=io.containerd.runc.v2` takes another shim, with RUNTIME below it; `CRITEST=REGEX` runs only tests whose
-//! names match. `CRI_TOOLS` is the folder of `conformance/cri/build`.
+//! `SHIM_RUNTIME=io.containerd.runc.v2` takes another shim, with RUNTIME below it; `CRITEST=REGEX` runs only tests whose
+//! names match. `CRI_TOOLS` is the folder of `conformance/cri/build`; `CRI_LOGS`, one where the logs are to stay.
 
 mod engine;
 mod expected;
@@ -81,9 +81,9 @@ fn a_runtime_class_is_a_handler_by_name() -> Done {
 fn conformance_of_cri() -> Done {
     let focus = std::env::var("CRITEST").unwrap_or_default();
     let mut command = Command::new("timeout");
-    command.args(["--signal=INT", "-k", "30", "1500"]).arg(engine::tools().join("ginkgo")).current_dir(DIR);
+    command.args(["--signal=INT", "-k", "30", "600"]).arg(engine::tools().join("ginkgo")).current_dir(DIR);
     // Most tests wait most of their time. A fixed order, so that a failure can be had again.
-    command.args(["--nodes=8", "--seed=1", "--no-color", "--timeout=20m", "--output-dir", DIR]);
+    command.args(["--nodes=8", "--seed=1", "--no-color", "--timeout=9m", "--output-dir", DIR]);
     command.args(["--json-report=report.json", "--skip=benchmark"]);
     if !focus.is_empty() {
         command.arg(format!("--focus={focus}"));

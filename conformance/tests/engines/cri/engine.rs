@@ -17,6 +17,8 @@ use super::images;
 pub(crate) const PAGE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/engines-kubernetes.md"));
 /// The name of the runtime handler there.
 pub(crate) const HANDLER: &str = "proa";
+/// The shim that the page names.
+const OWN_SHIM: &str = "io.containerd.proa.v2";
 pub(crate) const ENDPOINT: &str = "unix:///run/containerd/containerd.sock";
 /// Where its log and the reports are; a tmpfs that ends with the root.
 pub(crate) const DIR: &str = "/tmp/cri";
@@ -66,13 +68,13 @@ impl Drop for Containerd {
 fn config() -> String {
     // No systemd is here.
     let told = replace(block("toml"), "SystemdCgroup = true", "SystemdCgroup = false");
-    let told = match std::env::var("RUNTIME_TYPE") {
-        Err(_) => told,
+    let told = match std::env::var("SHIM_RUNTIME") {
         // Another shim, which is told by a path what runtime to run.
-        Ok(other) => {
-            let told = replace(&told, "io.containerd.proa.v2", &other);
+        Ok(other) if other != OWN_SHIM => {
+            let told = replace(&told, OWN_SHIM, &other);
             format!("{told}  BinaryName = '{}'\n", crate::runtime().display())
         }
+        _ => told,
     };
     format!(
         "{told}
@@ -101,6 +103,7 @@ fn commands() -> PathBuf {
     let dir = Path::new(DIR).join("bin");
     fs::create_dir_all(&dir).expect("cannot make a directory");
     for (name, program) in [("proa", crate::runtime()), ("containerd-shim-proa-v2", crate::shim())] {
+        assert!(program.exists(), "{} is not there", program.display());
         symlink(program, dir.join(name)).expect("cannot link a program");
     }
     dir
