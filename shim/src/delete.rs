@@ -15,6 +15,7 @@ use crate::events::timestamp;
 use crate::options::{DEFAULT_ROOT, Options};
 use crate::runtime::program;
 use crate::socket;
+use crate::start::ADDRESS_FILE;
 
 /// As if it had been killed, which it is now.
 const KILLED: u32 = 128 + 9;
@@ -52,14 +53,12 @@ pub(crate) fn delete(args: &Args, bundle: &Path) -> Result<(), String> {
     std::io::stdout().write_all(&bytes).map_err(|error| format!("answer: {error}"))
 }
 
-/// Removes the dead shim's socket, which containerd has noted down in the bundle, unless a shim answers there.
+/// Removes the dead shim's socket, unless a shim answers there.
 fn remove_socket(bundle: &Path) {
-    let noted = fs::read(bundle.join("bootstrap.json")).ok();
-    let noted = noted.and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
-    let address = noted.as_ref().and_then(|it| it.get("address")?.as_str().map(str::to_owned));
-    let address = address.or_else(|| fs::read_to_string(bundle.join("address")).ok());
-    let Some(path) = address.as_deref().and_then(|address| address.strip_prefix("unix://")) else { return };
-    if !socket::answers(Path::new(path)) {
-        socket::remove(Path::new(path)).ok();
+    let address = fs::read_to_string(bundle.join(ADDRESS_FILE)).unwrap_or_default();
+    if let Some(path) = address.strip_prefix("unix://").map(Path::new)
+        && !socket::answers(path)
+    {
+        socket::remove(path).ok();
     }
 }

@@ -37,14 +37,15 @@ impl Error {
 
 impl From<Error> for ttrpc::Error {
     fn from(error: Error) -> ttrpc::Error {
-        let code = match &error {
-            Error::NotFound(_) => Code::NOT_FOUND,
-            Error::AlreadyExists(_) => Code::ALREADY_EXISTS,
-            Error::Precondition(_) => Code::FAILED_PRECONDITION,
-            Error::Invalid(_) => Code::INVALID_ARGUMENT,
-            Error::Deadline(_) => Code::DEADLINE_EXCEEDED,
-            Error::Failed(_) => Code::UNKNOWN,
+        // The words that containerd's own errors end in: people, and some programs, look for them.
+        let (code, words) = match &error {
+            Error::NotFound(_) => (Code::NOT_FOUND, ": not found"),
+            Error::AlreadyExists(_) => (Code::ALREADY_EXISTS, ": already exists"),
+            Error::Precondition(_) => (Code::FAILED_PRECONDITION, ": failed precondition"),
+            Error::Invalid(_) => (Code::INVALID_ARGUMENT, ": invalid argument"),
+            Error::Deadline(_) => (Code::DEADLINE_EXCEEDED, ": context deadline exceeded"),
+            Error::Failed(_) => (Code::UNKNOWN, ""),
         };
-        ttrpc::Error::RpcStatus(ttrpc::get_status(code, error.to_string()))
+        ttrpc::Error::RpcStatus(ttrpc::get_status(code, format!("{error}{words}")))
     }
 }

@@ -63,7 +63,8 @@ fn act() -> Result<(), String> {
     };
     match args.action {
         Action::Version => {
-            println!("containerd-shim-proa-v2 {}", env!("CARGO_PKG_VERSION"));
+            let (version, revision) = (env!("CARGO_PKG_VERSION"), option_env!("PROA_COMMIT").unwrap_or_default());
+            println!("containerd-shim-proa-v2:\n  Version:  {version}\n  Revision: {revision}");
             Ok(())
         }
         Action::Info => info::info(),

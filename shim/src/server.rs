@@ -15,7 +15,7 @@ use ttrpc::r#async::Server;
 use crate::args::Args;
 use crate::events::Events;
 use crate::shim::Shim;
-use crate::{logging, sandbox, socket, sys, tasks};
+use crate::{logging, sandbox, sys, tasks};
 
 /// How long the last events may take.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ async fn run(args: &Args, listener: std::os::unix::net::UnixListener, signals: S
     listener.set_nonblocking(true).map_err(failed)?;
     let listener = UnixListener::from_std(listener).map_err(failed)?;
     let events = Events::new(&args.namespace, &std::env::var("TTRPC_ADDRESS").unwrap_or_default());
-    let shim = Shim::new(&args.namespace, events.clone());
+    let shim = Shim::new(&args.namespace, events.clone(), path);
     tokio::spawn(events.clone().run());
     let mut server = Server::new()
         .add_listener(listener.into())
@@ -61,11 +61,7 @@ async fn run(args: &Args, listener: std::os::unix::net::UnixListener, signals: S
     let signals = sys::watch(signals, Interest::READABLE).map_err(failed)?;
     tokio::select! {
         () = shim.ended() => tokio::time::sleep(ANSWER).await,
-        () = signalled(&signals, &shim) => {}
-    }
-    // From here on nobody else finds this shim: a new one may listen there at once.
-    if let Some(path) = path {
-        socket::remove(&path).ok();
+        () = signalled(&signals, &shim) => shim.hide(),
     }
     events.flush(FLUSH).await;
     Ok(())

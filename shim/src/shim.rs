@@ -1,6 +1,7 @@
 //! What a shim has: the containers of one group, and the end of itself when there are none.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::container::{Container, Deleted};
 use crate::error::{Error, Result};
 use crate::events::{Events, timestamp};
 use crate::reaper::Reaper;
+use crate::socket;
 
 /// How long a shim without a container waits for one, or for being told to end.
 const IDLE: Duration = Duration::from_secs(120);
@@ -27,6 +29,8 @@ pub(crate) struct Shim {
     pub(crate) reaper: Arc<Reaper>,
     /// Who tells containerd.
     pub(crate) events: Events,
+    /// Where it is found. Taken once: what is there later is another's.
+    socket: Mutex<Option<PathBuf>>,
     state: Mutex<State>,
     end: Notify,
 }
@@ -51,11 +55,12 @@ impl State {
 
 impl Shim {
     /// One without containers.
-    pub(crate) fn new(namespace: &str, events: Events) -> Arc<Shim> {
+    pub(crate) fn new(namespace: &str, events: Events, socket: Option<PathBuf>) -> Arc<Shim> {
         let shim = Arc::new(Shim {
             namespace: namespace.to_owned(),
             reaper: Arc::new(Reaper::default()),
             events,
+            socket: Mutex::new(socket),
             state: Mutex::default(),
             end: Notify::new(),
         });
@@ -142,7 +147,18 @@ impl Shim {
     /// Ends the shim, unless there are containers.
     pub(crate) fn shutdown(&self) {
         if self.with(|state| state.is_empty()) {
+            self.hide();
             self.end.notify_one();
+        }
+    }
+
+    /// From now on nobody finds this shim: a new one may listen there at once.
+    pub(crate) fn hide(&self) {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(socket) = socket
+            && let Err(error) = socket::remove(&socket)
+        {
+            log::warn!("socket {}: {error}", socket.display());
         }
     }
 
@@ -160,7 +176,7 @@ impl Shim {
             let Some(shim) = shim.upgrade() else { return };
             if shim.with(|state| state.is_empty() && state.changes == since) {
                 log::info!("no container for {} s: the shim ends", IDLE.as_secs());
-                shim.end.notify_one();
+                shim.shutdown();
             }
         });
     }

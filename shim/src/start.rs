@@ -17,6 +17,9 @@ use crate::options::Options;
 use crate::socket::{self, Socket};
 use crate::sys;
 
+/// Keeps the address in the bundle, for `delete`.
+pub(crate) const ADDRESS_FILE: &str = "address";
+
 /// Answers containerd.
 ///
 /// # Errors
@@ -48,7 +51,9 @@ pub(crate) fn start(args: &Args, bundle: &Path) -> Result<(), String> {
             socket::remove(&path).ok();
         })?,
     }
-    std::io::stdout().write_all(&params.answer(&socket::address(&path))).map_err(|error| format!("answer: {error}"))
+    let address = socket::address(&path);
+    fs::write(bundle.join(ADDRESS_FILE), &address).map_err(|error| format!("{ADDRESS_FILE}: {error}"))?;
+    std::io::stdout().write_all(&params.answer(&address)).map_err(|error| format!("answer: {error}"))
 }
 
 /// Starts the process that stays, with the socket as descriptor 3.

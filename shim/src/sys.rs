@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use libc::c_int;
+use nix::sys::signal::SigSet;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -34,9 +35,14 @@ pub(crate) fn any_zombie() -> Option<i32> {
 
 /// Has `prepare` run in the child, before it becomes the program; what it returns as an error is that of the start.
 /// For a process of one thread only: in the child all of it, the heap too, is as it was here.
-pub(crate) fn before_exec(command: &mut Command, prepare: impl FnMut() -> io::Result<()> + Send + Sync + 'static) {
+pub(crate) fn before_exec(command: &mut Command, mut prepare: impl FnMut() -> io::Result<()> + Send + Sync + 'static) {
+    let child = move || {
+        // The shim's own mask would be the program's.
+        SigSet::empty().thread_set_mask()?;
+        prepare()
+    };
     // SAFETY: the shim has one thread, so that no lock is held by another one that the child lacks.
-    unsafe { command.pre_exec(prepare) };
+    unsafe { command.pre_exec(child) };
 }
 
 /// Puts descriptors where a program expects them, from 3 on; to be called between fork and exec.

@@ -10,10 +10,13 @@ mod daemon;
 mod events;
 mod exec;
 mod fake;
+mod faults;
 mod fixture;
 mod lifecycle;
 mod logs;
 mod oracle;
+mod ordering;
+mod pods;
 mod protocol;
 mod stdio;
 mod task;
@@ -24,8 +27,17 @@ use std::any::Any;
 use crate::Case;
 
 /// Every file of tests.
-pub(crate) const TOPICS: &[&[Case]] =
-    &[lifecycle::CASES, exec::CASES, protocol::CASES, stdio::CASES, terminal::CASES, logs::CASES];
+pub(crate) const TOPICS: &[&[Case]] = &[
+    lifecycle::CASES,
+    exec::CASES,
+    protocol::CASES,
+    stdio::CASES,
+    terminal::CASES,
+    logs::CASES,
+    ordering::CASES,
+    faults::CASES,
+    pods::CASES,
+];
 
 /// Starts what the tests need.
 pub(crate) fn begin() -> Box<dyn Any> {

@@ -23,6 +23,7 @@ use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchown, openat};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::reaper::Reaper;
@@ -64,6 +65,8 @@ pub(crate) struct Streams {
     input: Option<JoinHandle<()>>,
     /// Held, so that the input does not end while a client is away.
     writer: Option<OwnedFd>,
+    /// Clients have nothing more to say.
+    input_closed: watch::Sender<bool>,
     terminal: Option<Arc<AsyncFd<OwnedFd>>>,
     logger: Option<Logger>,
 }
@@ -107,7 +110,8 @@ impl Streams {
         let (theirs, ours) = pipe(owner)?;
         self.writer = Some(writer);
         let ours = sys::watch(ours, Interest::WRITABLE)?;
-        self.input = Some(tokio::spawn(async move { relay::splice_input(&reader, &ours).await }));
+        let closed = self.input_closed.subscribe();
+        self.input = Some(tokio::spawn(async move { relay::splice_input(&reader, &ours, closed).await }));
         Ok(theirs)
     }
 
@@ -155,19 +159,20 @@ impl Streams {
         Ok(streams)
     }
 
-    /// The size of the terminal, in characters.
+    /// The size of the terminal, in characters; of no meaning where there is none.
     ///
     /// # Errors
-    /// There is no terminal, or it takes no size.
+    /// It takes no size.
     pub(crate) fn resize(&self, width: u16, height: u16) -> io::Result<()> {
-        let Some(terminal) = &self.terminal else { return Err(io::Error::from_raw_os_error(libc::ENOTTY)) };
+        let Some(terminal) = &self.terminal else { return Ok(()) };
         let size = rustix::termios::Winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
         Ok(rustix::termios::tcsetwinsize(terminal.get_ref(), size)?)
     }
 
-    /// The input ends once all that clients have written has gone through.
+    /// The input ends once all that clients have written has gone through. A terminal's does not.
     pub(crate) fn close_input(&mut self) {
         self.writer = None;
+        self.input_closed.send_replace(true);
     }
 
     /// Waits until all that the process has written has gone through, at most so long: a child of its may go on to hold

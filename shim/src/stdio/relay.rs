@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
+use tokio::sync::watch;
 
 use super::target::Sink;
 
@@ -31,9 +32,10 @@ pub(crate) async fn output(from: &AsyncFd<OwnedFd>, sink: Sink) {
     }
 }
 
-/// The input of a process without a terminal. Where it fails, the process reads its end.
-pub(crate) async fn splice_input(from: &AsyncFd<OwnedFd>, to: &AsyncFd<OwnedFd>) {
-    if let Err(error) = splice_all(from, to).await
+/// The input of a process without a terminal, until all writers have gone, or until it is closed and what they have
+/// written has gone through. Where it fails, the process reads its end.
+pub(crate) async fn splice_input(from: &AsyncFd<OwnedFd>, to: &AsyncFd<OwnedFd>, closed: watch::Receiver<bool>) {
+    if let Err(error) = splice_until(from, to, closed).await
         && error.raw_os_error() != Some(libc::EPIPE)
     {
         log::warn!("an input cannot be relayed any more: {error}");
@@ -58,19 +60,41 @@ pub(crate) async fn terminal_output(terminal: &AsyncFd<OwnedFd>, sink: Option<Si
     drop_all(terminal).await;
 }
 
-async fn splice_all(from: &AsyncFd<OwnedFd>, to: &AsyncFd<OwnedFd>) -> io::Result<()> {
-    loop {
-        let mut source = from.readable().await?;
-        let mut target = to.writable().await?;
-        match splice(from, None, to, None, PORTION, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) {
-            Ok(0) if has_ended(from) => return Ok(()),
-            // A FIFO that nobody has opened to write so far.
-            Ok(0) => source.clear_ready(),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => settle(&mut source, &mut target),
-            Err(error) => return Err(error.into()),
-        }
+async fn splice_until(
+    from: &AsyncFd<OwnedFd>,
+    to: &AsyncFd<OwnedFd>,
+    mut closed: watch::Receiver<bool>,
+) -> io::Result<()> {
+    tokio::select! {
+        ended = splice_all(from, to) => return ended,
+        // A sender that is gone closes too.
+        _ = closed.wait_for(|closed| *closed) => {}
     }
+    // A splice is never cut off: it is one system call.
+    while now(from, PollFlags::IN).contains(PollFlags::IN) {
+        splice_some(from, to).await?;
+    }
+    Ok(())
+}
+
+async fn splice_all(from: &AsyncFd<OwnedFd>, to: &AsyncFd<OwnedFd>) -> io::Result<()> {
+    while splice_some(from, to).await? {}
+    Ok(())
+}
+
+/// Moves what there is, or waits for it. False at the end.
+async fn splice_some(from: &AsyncFd<OwnedFd>, to: &AsyncFd<OwnedFd>) -> io::Result<bool> {
+    let mut source = from.readable().await?;
+    let mut target = to.writable().await?;
+    match splice(from, None, to, None, PORTION, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) {
+        Ok(0) if has_ended(from) => return Ok(false),
+        // A FIFO that nobody has opened to write so far.
+        Ok(0) => source.clear_ready(),
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(Errno::AGAIN) => settle(&mut source, &mut target),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(true)
 }
 
 /// Forgets the readiness of the one that is not ready. Both may be so again already.

@@ -33,7 +33,7 @@ for word; do
     [ -n "$command" ] || command=$word ;;
   esac
 done
-echo "$command" >>$dir/calls
+echo "$command $*" >>$dir/calls
 if [ -e $dir/$command.sleep ]; then sleep "$(cat $dir/$command.sleep)"; fi
 if [ -e $dir/$command.fail ]; then
   [ -z "$log" ] || echo '{{"level":"error","msg":"made to fail","time":"2026-01-01T00:00:00Z"}}' >>"$log"
@@ -77,9 +77,17 @@ exec "{real}" "$@""#,
         }
     }
 
-    /// The commands that the shim has called, in order.
+    /// The calls of the shim so far: the command, and all words.
     pub(crate) fn calls(&self) -> Vec<String> {
         let text = fs::read_to_string(self.dir.join("calls")).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
+    }
+
+    /// The last call of a command.
+    #[track_caller]
+    pub(crate) fn call(&self, command: &str) -> String {
+        let calls = self.calls();
+        let last = calls.iter().rfind(|call| call.split(' ').next() == Some(command));
+        last.unwrap_or_else(|| panic!("no call of {command}: {calls:?}")).clone()
     }
 }

@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use conformance::look;
 use conformance::test::{Done, Skip};
+use containerd_shim_protos::ttrpc::proto::Code;
 use serde_json::Value;
 
+use super::bare::{Shim, bundle};
 use super::ctr::ctr;
 use super::daemon::world;
 use super::events;
@@ -132,7 +134,19 @@ fn kill_of_what_has_ended_says_so() -> Done {
     let t = Test::begin();
     let c = t.container().option("--null-io").start(&["true"]);
     c.stopped();
-    c.kill("SIGTERM").fails("not found");
+    c.kill("SIGTERM").fails("");
+    // What clients look at is the code.
+    let id = t.id();
+    let mut bundle = bundle(&t, &id);
+    bundle.args(&["true"]);
+    let shim = Shim::start(&bundle, &id);
+    let task = shim.task(&id);
+    task.create(&bundle.path).expect("Create");
+    task.start("").expect("Start");
+    task.wait("").expect("Wait");
+    assert_eq!(task.kill("", 15).expect_err("it has ended").code, Code::NOT_FOUND);
+    task.delete("").expect("Delete");
+    shim.shutdown(&id);
     t.end()
 }
 
