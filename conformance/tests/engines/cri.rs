@@ -1,6 +1,6 @@
 //! Kubernetes' CRI: its conformance tests, critest, against containerd whose default runtime is the one under test.
 //!
-//! `SHIM_RUNTIME=io.containerd.runc.v2` takes another shim, with RUNTIME below it; `CRITEST=REGEX` runs only tests whose
+//! `SHIM_RUNTIME=io.containerd.runc.v2` takes containerd's own shim, with RUNTIME below it; `CRITEST=REGEX` runs only tests whose
 //! names match. `CRI_TOOLS` is the folder of `conformance/cri/build`; `CRI_LOGS`, one where the logs are to stay.
 
 mod engine;
@@ -59,23 +59,31 @@ fn the_default_handler_is_told_to_have_what_the_runtime_has() -> Done {
     Ok(())
 }
 
-/// The handler of the page's RuntimeClass runs pods, and one that is not configured does not.
+/// The handler of the page's RuntimeClass runs pods, and so does one whose shim is found by its type; one that is not
+/// configured does not.
 fn a_runtime_class_is_a_handler_by_name() -> Done {
-    let line = engine::block("yaml").lines().find_map(|line| line.strip_prefix("handler: "));
-    let pod = json!({ "metadata": { "name": "class", "namespace": "default", "uid": "class" }, "linux": {} });
-    let file = format!("{DIR}/pod.json");
-    fs::write(&file, pod.to_string()).expect("cannot write a file");
-    let ran = crictl(&["runp", "--runtime", line.expect("a handler in the page"), &file]);
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let id = String::from_utf8_lossy(&ran.stdout).trim().to_owned();
-    let inspected: serde_json::Value = serde_json::from_slice(&crictl(&["inspectp", &id]).stdout).expect("JSON");
-    assert_eq!(inspected["status"]["state"], "SANDBOX_READY");
-    assert_eq!(inspected["status"]["runtimeHandler"], HANDLER);
-    let removed = crictl(&["rmp", "--force", &id]);
-    assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
-    let other = crictl(&["runp", "--runtime", "no-such-handler", &file]);
+    let class = engine::block("yaml").lines().find_map(|line| line.strip_prefix("handler: ")).expect("a handler");
+    assert_eq!(class, HANDLER);
+    for handler in [class, "by-type"] {
+        let ran = crictl(&["runp", "--runtime", handler, &pod_file(handler)]);
+        assert!(ran.status.success(), "{handler}: {}", String::from_utf8_lossy(&ran.stderr));
+        let id = String::from_utf8_lossy(&ran.stdout).trim().to_owned();
+        let inspected: serde_json::Value = serde_json::from_slice(&crictl(&["inspectp", &id]).stdout).expect("JSON");
+        assert_eq!(inspected["status"]["state"], "SANDBOX_READY", "{handler}");
+        assert_eq!(inspected["status"]["runtimeHandler"], handler);
+        let removed = crictl(&["rmp", "--force", &id]);
+        assert!(removed.status.success(), "{handler}: {}", String::from_utf8_lossy(&removed.stderr));
+    }
+    let other = crictl(&["runp", "--runtime", "no-such-handler", &pod_file("other")]);
     assert!(!other.status.success(), "a handler that is not configured ran a pod");
     Ok(())
+}
+
+fn pod_file(name: &str) -> String {
+    let pod = json!({ "metadata": { "name": name, "namespace": "default", "uid": name }, "linux": {} });
+    let file = format!("{DIR}/pod.json");
+    fs::write(&file, pod.to_string()).expect("cannot write a file");
+    file
 }
 
 fn conformance_of_cri() -> Done {

@@ -17,7 +17,7 @@ use super::images;
 pub(crate) const PAGE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/engines-kubernetes.md"));
 /// The name of the runtime handler there.
 pub(crate) const HANDLER: &str = "proa";
-/// The shim that the page names.
+/// The other name of the shim that the page tells of.
 const OWN_SHIM: &str = "io.containerd.proa.v2";
 pub(crate) const ENDPOINT: &str = "unix:///run/containerd/containerd.sock";
 /// Where its log and the reports are; a tmpfs that ends with the root.
@@ -66,18 +66,20 @@ impl Drop for Containerd {
 
 /// What the reader is told to write, with what this setting needs beside it.
 fn config() -> String {
+    let bin = format!("{DIR}/bin");
     // No systemd is here.
-    let told = replace(block("toml"), "SystemdCgroup = true", "SystemdCgroup = false");
-    let told = match std::env::var("SHIM_RUNTIME") {
-        // Another shim, which is told by a path what runtime to run.
-        Ok(other) if other != OWN_SHIM => {
-            let told = replace(&told, OWN_SHIM, &other);
-            format!("{told}  BinaryName = '{}'\n", crate::runtime().display())
-        }
-        _ => told,
-    };
+    let mut told = replace(block("toml"), "SystemdCgroup = true", "SystemdCgroup = false");
+    told = replace(&told, "BinaryName = '/usr/local/bin/", &format!("BinaryName = '{bin}/"));
+    let path = "  runtime_path = '/usr/local/bin/containerd-shim-proa-v2'\n";
+    let ours = if is_control() { String::new() } else { replace(path, "/usr/local/bin", &bin) };
+    told = replace(&told, path, &ours);
     format!(
         "{told}
+# The other way to say it.
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.by-type]
+  runtime_type = '{}'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.by-type.options]
+  BinaryName = '{bin}/proa'
 [plugins.'io.containerd.cri.v1.runtime']
   # A machine may not let even root lower what the out-of-memory killer goes by.
   restrict_oom_score_adj = true
@@ -89,8 +91,19 @@ fn config() -> String {
   # critest holds a plugin's answer back for seconds.
   plugin_request_timeout = '60s'
 ",
+        shim_type(),
         images::SANDBOX
     )
+}
+
+/// The type that names the shim under test.
+fn shim_type() -> String {
+    std::env::var("SHIM_RUNTIME").unwrap_or_else(|_| OWN_SHIM.to_owned())
+}
+
+/// Whether another shim than the project's runs the runtime.
+fn is_control() -> bool {
+    shim_type() != OWN_SHIM
 }
 
 fn replace(text: &str, from: &str, to: &str) -> String {
@@ -102,7 +115,11 @@ fn replace(text: &str, from: &str, to: &str) -> String {
 fn commands() -> PathBuf {
     let dir = Path::new(DIR).join("bin");
     fs::create_dir_all(&dir).expect("cannot make a directory");
-    for (name, program) in [("proa", crate::runtime()), ("containerd-shim-proa-v2", crate::shim())] {
+    let mut programs = vec![("proa", crate::runtime())];
+    if !is_control() {
+        programs.push(("containerd-shim-proa-v2", crate::shim()));
+    }
+    for (name, program) in programs {
         assert!(program.exists(), "{} is not there", program.display());
         symlink(program, dir.join(name)).expect("cannot link a program");
     }
