@@ -71,6 +71,9 @@ fn a_runtime_class_is_a_handler_by_name() -> Done {
         let inspected: serde_json::Value = serde_json::from_slice(&crictl(&["inspectp", &id]).stdout).expect("JSON");
         assert_eq!(inspected["status"]["state"], "SANDBOX_READY", "{handler}");
         assert_eq!(inspected["status"]["runtimeHandler"], handler);
+        let pid = inspected["info"]["pid"].as_i64().expect("a pid") as i32;
+        let shim = look::stat(pid).expect("a process").ppid;
+        assert_eq!(fs::read_link(format!("/proc/{shim}/exe")).expect("a program"), engine::shim(), "{handler}");
         let removed = crictl(&["rmp", "--force", &id]);
         assert!(removed.status.success(), "{handler}: {}", String::from_utf8_lossy(&removed.stderr));
     }

@@ -101,6 +101,12 @@ fn shim_type() -> String {
     std::env::var("SHIM_RUNTIME").unwrap_or_else(|_| OWN_SHIM.to_owned())
 }
 
+/// The program that every pod's first process is to be a child of.
+pub(crate) fn shim() -> PathBuf {
+    let shim = if is_control() { PathBuf::from("/usr/bin/containerd-shim-runc-v2") } else { crate::shim() };
+    shim.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", shim.display()))
+}
+
 /// Whether another shim than the project's runs the runtime.
 fn is_control() -> bool {
     shim_type() != OWN_SHIM
