@@ -59,6 +59,11 @@ impl Test {
         self.container().option("--null-io").start(&["sleep", "1000"])
     }
 
+    /// What is there beyond what there was at the beginning, and does not go away within `limit`.
+    pub(crate) fn leaks(&self, limit: Duration) -> Vec<String> {
+        self.before.leaks(limit)
+    }
+
     /// Deletes what the test made, which must succeed, and looks for what is left.
     pub(crate) fn end(self) -> Done {
         self.end_within(Duration::from_secs(6))
@@ -186,12 +191,6 @@ impl Plan<'_> {
     pub(crate) fn try_start(self, words: &[&str]) -> (Container, Output) {
         let output = self.call(&["run", "-d"], words).run();
         (Container { id: self.id }, output)
-    }
-
-    /// `ctr container create`: there is no task yet.
-    pub(crate) fn create(self, words: &[&str]) -> Container {
-        self.call(&["c", "create"], words).ok();
-        Container { id: self.id }
     }
 }
 
