@@ -22,6 +22,8 @@ use super::oracle;
 crate::cases![
     a_delete_that_timed_out_leaves_no_shim,
     a_delete_that_failed_can_be_repeated,
+    a_create_that_timed_out_leaves_no_shim,
+    a_create_that_timed_out_and_failed_leaves_no_shim,
     sockets_are_not_left,
     thousands_of_orphans_hide_no_exit,
     the_init_dies_during_create,
@@ -84,6 +86,41 @@ fn a_delete_that_failed_can_be_repeated() -> Done {
     fake.well();
     assert_eq!(task.delete("").expect("Delete").exit_status, 137);
     shim.shutdown(&id);
+    t.end()
+}
+
+/// What containerd does when its client gave up while the runtime was at work: `Delete`, and `Shutdown` if that says
+/// that there is no such task. Nobody asks again.
+fn give_up_in_create(t: &Test, fails: bool) {
+    let id = t.id();
+    let (fake, shim, dir) = on_fake(t, &id);
+    fake.slow("create", Duration::from_secs(1));
+    if fails {
+        fake.broken("create");
+    }
+    let request = shim.task(&id).create_request(&dir, &Default::default());
+    let short = Duration::from_millis(300);
+    let answer: Answer<api::CreateTaskResponse> = shim.call_on(bare::V3, "Create", &request, short);
+    answer.expect_err("the runtime takes longer");
+    let deleted = shim.task(&id).delete("");
+    let pid = oracle::shims_of(&id)[0];
+    let _: Answer<api::Empty> = shim.call("Shutdown", &api::ShutdownRequest { id: id.clone(), ..Default::default() });
+    assert!(
+        look::eventually_within(Duration::from_secs(10), || !look::is_alive(pid)),
+        "the shim is left; Delete said {deleted:?}, State says {:?}",
+        shim.task(&id).state("").map(|state| state.status)
+    );
+}
+
+fn a_create_that_timed_out_leaves_no_shim() -> Done {
+    let t = Test::begin();
+    give_up_in_create(&t, false);
+    t.end()
+}
+
+fn a_create_that_timed_out_and_failed_leaves_no_shim() -> Done {
+    let t = Test::begin();
+    give_up_in_create(&t, true);
     t.end()
 }
 
