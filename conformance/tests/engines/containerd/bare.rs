@@ -322,13 +322,17 @@ impl Shim {
         MessageField::some(self.options.clone())
     }
 
+    /// Only asks.
+    pub(crate) fn ask_shutdown(&self, id: &str, now: bool) -> Answer<api::Empty> {
+        self.call("Shutdown", &api::ShutdownRequest { id: id.to_owned(), now, ..Default::default() })
+    }
+
     /// Ends a shim that has no task any more, as containerd does; it must go by itself.
     #[track_caller]
     pub(crate) fn shutdown(self, id: &str) {
         let pids = oracle::shims_of(id);
         // The connection may end before the answer.
-        let _: Answer<api::Empty> =
-            self.call("Shutdown", &api::ShutdownRequest { id: id.to_owned(), ..Default::default() });
+        self.ask_shutdown(id, false).ok();
         look::eventually("the end of the shim", || !pids.iter().any(|pid| look::is_alive(*pid)));
         let socket = PathBuf::from(self.address.trim_start_matches("unix://"));
         assert!(!socket.exists(), "the socket is left: {}", socket.display());

@@ -104,7 +104,7 @@ fn give_up_in_create(t: &Test, fails: bool) {
     answer.expect_err("the runtime takes longer");
     let deleted = shim.task(&id).delete("");
     let pid = oracle::shims_of(&id)[0];
-    let _: Answer<api::Empty> = shim.call("Shutdown", &api::ShutdownRequest { id: id.clone(), ..Default::default() });
+    shim.ask_shutdown(&id, false).ok();
     assert!(
         look::eventually_within(Duration::from_secs(10), || !look::is_alive(pid)),
         "the shim is left; Delete said {deleted:?}, State says {:?}",
@@ -283,13 +283,17 @@ fn delete_races_with_shutdown() -> Done {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let request = api::ShutdownRequest { id: id.clone(), ..Default::default() };
-                let _: Answer<api::Empty> =
-                    bare::call(&shim.again(), bare::V3, "Shutdown", &request, Duration::from_secs(5));
+                let asked = bare::call(&shim.again(), bare::V3, "Shutdown", &request, Duration::from_secs(5));
+                asked.map(|_: api::Empty| ()).ok();
             });
             task.delete("").expect("Delete");
         });
         // Before the shim goes it tells all that it knows.
         shim.shutdown(&id);
+        if world().is_control() {
+            // Not so containerd's own, now and then.
+            continue;
+        }
         wait_for(&id, "delete");
         assert_eq!(story(&id).iter().filter(|event| *event != "oom").count(), 4, "{:?}", story(&id));
     }
@@ -320,7 +324,9 @@ fn a_failed_create_leaks_no_descriptor() -> Done {
     (0..15).for_each(|_| both());
     // Some may be about to be closed.
     let count = || look::fds(pid).len();
-    assert!(look::eventually_within(Duration::from_secs(3), || count() <= before + 1), "{before} to {}", count());
+    // Go opens some descriptors when it likes.
+    let more = if world().is_control() { 8 } else { 1 };
+    assert!(look::eventually_within(Duration::from_secs(3), || count() <= before + more), "{before} to {}", count());
     shim.shutdown(&id);
     t.end()
 }
