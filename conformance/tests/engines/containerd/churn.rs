@@ -132,11 +132,13 @@ fn containers(count: usize) -> Done {
         assert!(exits <= 1, "seed {seed}: {id}: {story:?}");
         assert!(exits == 1 || started == 0, "seed {seed}: no exit of {id}: {story:?}");
     }
-    for leak in t.leaks(Duration::from_secs(20)) {
+    let fates = fates.into_inner().expect("a lock");
+    let whose = |leak: &String| {
         let id = ids.iter().find(|id| leak.split([' ', '/']).any(|word| word == **id));
-        let fate = id.and_then(|id| fates.lock().expect("a lock").get(id).copied());
-        println!("  left of seed {seed}, {fate:?}: {leak}");
-    }
+        format!("  {:?}: {leak}", id.and_then(|id| fates.get(id)))
+    };
+    let leaks: Vec<String> = t.leaks(Duration::from_secs(20)).iter().map(whose).collect();
+    assert!(leaks.is_empty(), "seed {seed}, left behind:\n{}", leaks.join("\n"));
     t.end()
 }
 
