@@ -23,6 +23,7 @@ mod oracle;
 mod ordering;
 mod pods;
 mod protocol;
+mod sandbox;
 mod stdio;
 mod survival;
 mod task;
@@ -46,6 +47,7 @@ pub(crate) const TOPICS: &[&[Case]] = &[
     options::CASES,
     mounts::CASES,
     survival::CASES,
+    sandbox::CASES,
     churn::small::CASES,
 ];
 

@@ -81,6 +81,10 @@ impl Test {
         if !ids.is_empty() {
             ctr(&[&["c".to_owned(), "rm".to_owned()], &ids[..]].concat()).ok();
         }
+        // Shims log to containerd.
+        let log = world().log();
+        let panic = log.lines().find(|line| line.contains("panicked at") || line.contains("panic: "));
+        assert!(panic.is_none(), "{panic:?}");
         let leaks = self.before.leaks(limit);
         assert!(leaks.is_empty(), "left behind:\n  {}", leaks.join("\n  "));
         self.over.set(true);
