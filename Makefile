@@ -18,16 +18,15 @@ help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' Makefile | column -t -s'|'
 
 .PHONY: build
-build: ## build target/release/proa, one static binary
+build: ## build target/release/proa and its containerd shim, two static binaries
 	@$(NEED) $(COMPILER)
+	@mkdir -p target/release
 ifeq ($(MUSL),yes)
-	cargo build --release --locked -p proa --target $(ARCH)-unknown-linux-musl
-	@mkdir -p target/release
-	ln -f target/$(ARCH)-unknown-linux-musl/release/proa target/release/proa
+	cargo build --release --locked -p proa -p containerd-shim-proa-v2 --target $(ARCH)-unknown-linux-musl
+	ln -f target/$(ARCH)-unknown-linux-musl/release/{proa,containerd-shim-proa-v2} target/release/
 else
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked -p proa --target $(ARCH)-unknown-linux-gnu
-	@mkdir -p target/release
-	ln -f target/$(ARCH)-unknown-linux-gnu/release/proa target/release/proa
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked -p proa -p containerd-shim-proa-v2 --target $(ARCH)-unknown-linux-gnu
+	ln -f target/$(ARCH)-unknown-linux-gnu/release/{proa,containerd-shim-proa-v2} target/release/
 endif
 
 .PHONY: demo

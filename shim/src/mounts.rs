@@ -1,0 +1,292 @@
+//! The mounts that containerd hands over for a container's root: a snapshot, as overlay or bind mounts.
+//!
+//! They are made in a mount namespace that lives as long as the call of the runtime which makes the container, between
+//! fork and exec. The container has its copy of it; the host never sees them, nothing of them is left when the container
+//! has gone, and nobody has to unmount anything. All else stays as it is on the host: each mount is a peer of the
+//! host's, so that volumes propagate as they would without it. The bundle alone is not, below a bind mount of itself.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use containerd_shim_protos::api::Mount;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, statx};
+
+use crate::error::{Error, Result};
+use crate::idmap;
+use crate::sys;
+
+/// A page less its end, which is all that mount(2) takes.
+const MOST_DATA: usize = 4095;
+
+/// Decided, and not yet made.
+#[derive(Debug, Clone)]
+pub(crate) struct Mounts {
+    bundle: PathBuf,
+    /// The mount that holds the bundle.
+    holder: PathBuf,
+    steps: Vec<Step>,
+    set_group: bool,
+}
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Step {
+    kind: String,
+    source: String,
+    target: PathBuf,
+    flags: MsFlags,
+    /// For the file system.
+    data: Vec<String>,
+    /// `uidmap=`, `gidmap=`: the layers below are seen with other owners.
+    maps: Option<idmap::Maps>,
+}
+
+impl Mounts {
+    /// Checks what containerd wants, in the bundle's `rootfs`. None where it wants nothing.
+    ///
+    /// # Errors
+    /// A mount that cannot be made from here, by its type; the place cannot be made.
+    pub(crate) fn plan(bundle: &Path, wanted: &[Mount]) -> Result<Option<Mounts>> {
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let rootfs = bundle.join("rootfs");
+        match fs::create_dir(&rootfs) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::failed(format!("mkdir {}", rootfs.display()))(error));
+            }
+            _ => {}
+        }
+        let steps = wanted.iter().map(|it| Step::of(it, &rootfs)).collect::<Result<_>>()?;
+        let holder =
+            holder(bundle).map_err(Error::failed(format!("find the mount that holds {}", bundle.display())))?;
+        Ok(Some(Mounts { bundle: bundle.to_owned(), holder, steps, set_group: sys::can_set_group() }))
+    }
+
+    /// Makes them, in a mount namespace of its own that the caller is in from now on: between fork and exec.
+    ///
+    /// # Errors
+    /// One line for each: the mount, and why.
+    pub(crate) fn make(&self) -> std::result::Result<(), (String, io::Error)> {
+        let what = |what: String| move |error: nix::Error| (what, io::Error::from(error));
+        let host = open_path(&self.holder).map_err(|error| (format!("open {}", self.holder.display()), error))?;
+        unshare(CloneFlags::CLONE_NEWNS).map_err(what("unshare the mount namespace".into()))?;
+        let alone = if self.set_group { MsFlags::MS_PRIVATE } else { MsFlags::MS_SLAVE };
+        change(&self.holder, alone).map_err(what(format!("leave the peers of {}", self.holder.display())))?;
+        let bundle = Some(&self.bundle);
+        mount(bundle, &self.bundle, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+            .map_err(what(format!("bind {} to itself", self.bundle.display())))?;
+        change(&self.bundle, MsFlags::MS_PRIVATE).map_err(what(format!("make {} private", self.bundle.display())))?;
+        if self.set_group {
+            self.come_back(&host);
+        }
+        for step in &self.steps {
+            step.make().map_err(|error| (step.to_string(), error))?;
+        }
+        Ok(())
+    }
+
+    /// The mount that holds the bundle becomes a peer of the host's again. It was none before if this fails.
+    fn come_back(&self, host: &OwnedFd) {
+        if let Ok(here) = open_path(&self.holder) {
+            sys::join_peers(host.as_fd(), here.as_fd()).ok();
+        }
+    }
+}
+
+fn open_path(path: &Path) -> io::Result<OwnedFd> {
+    Ok(openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn change(path: &Path, propagation: MsFlags) -> nix::Result<()> {
+    mount(None::<&str>, path, None::<&str>, propagation, None::<&str>)
+}
+
+/// The mount point at or above a directory: statx(2) says what is one (Linux 5.8).
+fn holder(directory: &Path) -> io::Result<PathBuf> {
+    const STATX_ATTR_MOUNT_ROOT: u64 = libc::STATX_ATTR_MOUNT_ROOT as u64;
+    let directory = directory.canonicalize()?;
+    for ancestor in directory.ancestors() {
+        let found = statx(CWD, ancestor, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)?;
+        if found.stx_attributes.bits() & STATX_ATTR_MOUNT_ROOT != 0 {
+            return Ok(ancestor.to_owned());
+        }
+    }
+    Ok("/".into())
+}
+
+impl Step {
+    fn of(mount: &Mount, rootfs: &Path) -> Result<Step> {
+        let mut step = Step {
+            kind: mount.type_.clone(),
+            source: mount.source.clone(),
+            target: rootfs.join(mount.target.trim_start_matches('/')),
+            flags: MsFlags::empty(),
+            data: Vec::new(),
+            maps: None,
+        };
+        if mount.target.split('/').any(|part| part == "..") {
+            return Err(Error::Invalid(format!("rootfs: mount target {:?} leads out", mount.target)));
+        }
+        let (mut uids, mut gids) = (None, None);
+        for option in &mount.options {
+            match (flag(option), option.split_once('=')) {
+                (Some((flag, true)), _) => step.flags |= flag,
+                (Some((flag, false)), _) => step.flags &= !flag,
+                (None, Some(("uidmap", map))) => uids = Some(map),
+                (None, Some(("gidmap", map))) => gids = Some(map),
+                (None, _) if option == "loop" || option.starts_with("X-containerd.") => {
+                    let message = format!("rootfs: mount option {option:?} of {} is not supported", mount.source);
+                    return Err(Error::Invalid(message));
+                }
+                (None, _) => step.data.push(option.clone()),
+            }
+        }
+        if mount.type_ == "bind" || mount.type_ == "rbind" {
+            step.flags |= MsFlags::MS_BIND;
+        }
+        if let (Some(uids), Some(gids)) = (uids, gids) {
+            step.maps = Some(idmap::Maps::parse(uids, gids).map_err(Error::Invalid)?);
+        }
+        Ok(step)
+    }
+
+    fn make(&self) -> io::Result<()> {
+        let data = match &self.maps {
+            Some(maps) if self.kind == "overlay" => idmap::lower(&self.data, maps, &self.target)?,
+            Some(_) => return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
+            None => self.data.clone(),
+        };
+        let (data, base) = fit(data)?;
+        if let Some(base) = base {
+            std::env::set_current_dir(base)?;
+        }
+        let data = (!data.is_empty()).then_some(data.as_str());
+        let kind = (!self.flags.contains(MsFlags::MS_BIND)).then_some(self.kind.as_str());
+        mount(Some(self.source.as_str()), &self.target, kind, self.flags, data)?;
+        // mount(2): what a bind mount may not is ignored when it is made.
+        let restrictions = self.flags & !(MsFlags::MS_BIND | MsFlags::MS_REC);
+        if self.flags.contains(MsFlags::MS_BIND) && !restrictions.is_empty() {
+            let again = restrictions | MsFlags::MS_BIND | MsFlags::MS_REMOUNT;
+            mount(None::<&str>, &self.target, None::<&str>, again, None::<&str>)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "mount {} {:?} on {}", self.kind, self.source, self.target.display())?;
+        if self.data.is_empty() { Ok(()) } else { write!(f, " with {}", self.data.join(",")) }
+    }
+}
+
+/// The data of an overlay of many layers, made to fit: their paths relative to a directory that they share, which is to
+/// be the working directory then.
+fn fit(data: Vec<String>) -> io::Result<(String, Option<PathBuf>)> {
+    let joined = data.join(",");
+    if joined.len() <= MOST_DATA {
+        return Ok((joined, None));
+    }
+    let lower = data.iter().find_map(|option| option.strip_prefix("lowerdir=")).unwrap_or_default();
+    let layers: Vec<&str> = lower.split(':').collect();
+    let shared = shared_directory(&layers);
+    let short = data.iter().map(|option| match option.strip_prefix("lowerdir=") {
+        Some(_) => {
+            let layers: Vec<&str> = layers.iter().map(|layer| layer[shared.len()..].trim_start_matches('/')).collect();
+            format!("lowerdir={}", layers.join(":"))
+        }
+        None => option.clone(),
+    });
+    let short = short.collect::<Vec<_>>().join(",");
+    match shared.is_empty() || short.len() > MOST_DATA || CString::new(short.as_str()).is_err() {
+        true => Err(io::Error::from_raw_os_error(libc::E2BIG)),
+        false => Ok((short, Some(shared.into()))),
+    }
+}
+
+/// The longest directory that all paths are below of.
+fn shared_directory(paths: &[&str]) -> String {
+    let Some((first, rest)) = paths.split_first() else { return String::new() };
+    let mut shared = first.rfind('/').map_or("", |end| &first[..end]);
+    while !rest.iter().all(|path| path.strip_prefix(shared).is_some_and(|rest| rest.starts_with('/'))) {
+        shared = match shared.rfind('/') {
+            Some(end) => &shared[..end],
+            None => return String::new(),
+        };
+    }
+    shared.to_owned()
+}
+
+/// What mount(8) calls a flag, and whether it is set or cleared.
+fn flag(option: &str) -> Option<(MsFlags, bool)> {
+    Some(match option {
+        "ro" => (MsFlags::MS_RDONLY, true),
+        "rw" => (MsFlags::MS_RDONLY, false),
+        "bind" => (MsFlags::MS_BIND, true),
+        "rbind" => (MsFlags::MS_BIND | MsFlags::MS_REC, true),
+        "nosuid" => (MsFlags::MS_NOSUID, true),
+        "suid" => (MsFlags::MS_NOSUID, false),
+        "nodev" => (MsFlags::MS_NODEV, true),
+        "dev" => (MsFlags::MS_NODEV, false),
+        "noexec" => (MsFlags::MS_NOEXEC, true),
+        "exec" => (MsFlags::MS_NOEXEC, false),
+        "sync" => (MsFlags::MS_SYNCHRONOUS, true),
+        "async" => (MsFlags::MS_SYNCHRONOUS, false),
+        "dirsync" => (MsFlags::MS_DIRSYNC, true),
+        "noatime" => (MsFlags::MS_NOATIME, true),
+        "atime" => (MsFlags::MS_NOATIME, false),
+        "nodiratime" => (MsFlags::MS_NODIRATIME, true),
+        "diratime" => (MsFlags::MS_NODIRATIME, false),
+        "relatime" => (MsFlags::MS_RELATIME, true),
+        "norelatime" => (MsFlags::MS_RELATIME, false),
+        "strictatime" => (MsFlags::MS_STRICTATIME, true),
+        "nostrictatime" => (MsFlags::MS_STRICTATIME, false),
+        "defaults" => (MsFlags::empty(), true),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(kind: &str, options: &[&str]) -> Result<Step> {
+        let mount = Mount {
+            type_: kind.into(),
+            source: "/src".into(),
+            options: options.iter().map(|it| (*it).into()).collect(),
+            ..Default::default()
+        };
+        Step::of(&mount, Path::new("/b/rootfs"))
+    }
+
+    #[test]
+    fn options_become_flags_and_data() {
+        let bind = step("bind", &["rbind", "ro"]).unwrap();
+        assert_eq!(bind.flags, MsFlags::MS_BIND | MsFlags::MS_REC | MsFlags::MS_RDONLY);
+        assert_eq!(bind.target, Path::new("/b/rootfs/"));
+        let overlay = step("overlay", &["index=off", "ro", "rw", "lowerdir=/a:/b"]).unwrap();
+        assert_eq!((overlay.flags, overlay.data.len()), (MsFlags::empty(), 2));
+        assert!(step("ext4", &["loop"]).unwrap_err().to_string().contains("loop"));
+    }
+
+    #[test]
+    fn many_layers_fit() {
+        let layer = |n: usize| format!("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/{n}/fs");
+        let layers: Vec<String> = (0..100).map(layer).collect();
+        let data = vec!["upperdir=/u".to_owned(), format!("lowerdir={}", layers.join(":"))];
+        let (short, base) = fit(data.clone()).unwrap();
+        assert!(short.len() < MOST_DATA && short.contains("upperdir=/u,lowerdir=0/fs:1/fs"), "{short}");
+        assert!(base.unwrap().ends_with("io.containerd.snapshotter.v1.overlayfs/snapshots"));
+        assert_eq!(fit(vec!["lowerdir=/a:/b".into()]).unwrap(), ("lowerdir=/a:/b".into(), None));
+        assert_eq!(shared_directory(&["/a/b/c", "/a/bc/d"]), "/a");
+        let apart = format!("lowerdir=/a{}:/b", "/x".repeat(5000));
+        assert!(fit(vec![apart]).is_err());
+    }
+}

@@ -1,0 +1,248 @@
+//! The OCI runtime, by its command line: each call with a deadline, its errors from its log.
+//! Source: the command line of runc, as containerd's go-runc uses it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use tokio::time::timeout;
+
+use crate::error::{Error, Result};
+use crate::mounts::Mounts;
+use crate::options::{DEFAULT_ROOT, Options};
+use crate::reaper::Reaper;
+use crate::sys;
+
+/// How long a call may take when nothing else is said: a container with slow hooks, or a systemd that is busy.
+const DEADLINE: Duration = Duration::from_secs(120);
+/// In seconds, for those who know better: from the environment of containerd.
+const DEADLINE_VARIABLE: &str = "PROA_SHIM_RUNTIME_TIMEOUT";
+/// How long a call may take to end once it has been killed.
+const GRACE: Duration = Duration::from_secs(5);
+/// How much of an answer is read.
+const MOST: u64 = 4 << 20;
+
+/// The runtime of one container.
+#[derive(Debug)]
+pub(crate) struct Runtime {
+    program: PathBuf,
+    root: PathBuf,
+    bundle: PathBuf,
+    systemd_cgroup: bool,
+    reaper: Arc<Reaper>,
+    deadline: Duration,
+}
+
+/// The standard streams that a container's process gets from the call.
+pub(crate) type Streams = [OwnedFd; 3];
+
+/// What goes with a call.
+#[derive(Default)]
+pub(crate) struct With<'a> {
+    /// For standard input.
+    pub(crate) input: Option<&'a [u8]>,
+    /// Standard input, output and error, instead.
+    pub(crate) streams: Option<Streams>,
+    /// To be made before.
+    pub(crate) mounts: Option<Mounts>,
+    /// A log of its own, as calls of the same container may be under way.
+    pub(crate) log: Option<&'a str>,
+}
+
+impl Runtime {
+    /// The runtime that the options name, for the containers of a namespace; proa where they name none.
+    pub(crate) fn new(options: &Options, namespace: &str, bundle: &Path, reaper: Arc<Reaper>) -> Runtime {
+        let root = if options.root.is_empty() { DEFAULT_ROOT } else { &options.root };
+        let seconds = std::env::var(DEADLINE_VARIABLE).ok().and_then(|text| text.parse().ok());
+        Runtime {
+            program: program(&options.binary_name),
+            root: Path::new(root).join(namespace),
+            bundle: bundle.to_owned(),
+            systemd_cgroup: options.systemd_cgroup,
+            reaper,
+            deadline: seconds.map_or(DEADLINE, Duration::from_secs),
+        }
+    }
+
+    /// Calls the runtime and returns what it wrote to its standard output.
+    ///
+    /// # Errors
+    /// It cannot be started, says no, or has not ended at its deadline and was killed.
+    pub(crate) async fn call(&self, args: &[OsString], mut with: With<'_>) -> Result<Vec<u8>> {
+        let name = args.first().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
+        let failed = |what: &str| Error::failed(format!("{} {name}: {what}", self.program.display()));
+        let log = self.bundle.join(with.log.unwrap_or("log.json"));
+        let logged = fs::metadata(&log).map_or(0, |it| it.len());
+        let (mut output, mut complaints) =
+            (memory().map_err(failed("memfd_create"))?, memory().map_err(failed("memfd_create"))?);
+
+        let mut command = Command::new(&self.program);
+        command.arg("--root").arg(&self.root).arg("--log").arg(&log).args(["--log-format", "json"]);
+        if self.systemd_cgroup {
+            command.arg("--systemd-cgroup");
+        }
+        command.args(args).current_dir(&self.bundle).env_remove("NOTIFY_SOCKET");
+        let owns_streams = with.streams.is_some();
+        match with.streams.take() {
+            Some([stdin, stdout, stderr]) => command.stdin(stdin).stdout(stdout).stderr(stderr),
+            None => {
+                let stdin = with.input.map(|text| memory_of(text).map(Stdio::from)).transpose();
+                let copy = |file: &fs::File| file.try_clone().map(Stdio::from);
+                command.stdin(stdin.map_err(failed("memfd_create"))?.unwrap_or_else(Stdio::null));
+                command.stdout(copy(&output).map_err(failed("dup"))?);
+                command.stderr(copy(&complaints).map_err(failed("dup"))?)
+            }
+        };
+        let (mounts, mut complain) = (with.mounts, complaints.try_clone().map_err(failed("dup"))?);
+        sys::before_exec(&mut command, move || {
+            // A call that nobody waits for any more would go on behind the back of who cleans up.
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            match mounts.as_ref().map_or(Ok(()), Mounts::make) {
+                Ok(()) => Ok(()),
+                Err((what, error)) => {
+                    write!(complain, "{what}: {error}").ok();
+                    Err(error)
+                }
+            }
+        });
+
+        let started = command.spawn();
+        drop(command);
+        let pid = match started {
+            Ok(child) => child.id() as i32,
+            Err(error) => {
+                return Err(match text_of(&mut complaints) {
+                    why if why.is_empty() => failed("cannot be started")(error),
+                    why => Error::Failed(why),
+                });
+            }
+        };
+        let ended = self.reaper.watch(pid);
+        let Ok(exit) = timeout(self.deadline, ended).await else {
+            self.kill(pid).await;
+            let seconds = self.deadline.as_secs();
+            return Err(Error::Deadline(format!("{} {name} has not ended in {seconds} s", self.program.display())));
+        };
+        match exit.map_or(255, |exit| exit.status) {
+            0 => Ok(bytes_of(&mut output)),
+            status => {
+                let said = last_error(&log, logged).unwrap_or_else(|| match owns_streams {
+                    true => String::new(),
+                    false => text_of(&mut complaints),
+                });
+                let said = said.trim().to_owned();
+                Err(match said.is_empty() {
+                    true => Error::Failed(format!("{} {name}: exit status {status}", self.program.display())),
+                    false => classify(said),
+                })
+            }
+        }
+    }
+
+    /// Ends a call, which the reaper has been told of.
+    async fn kill(&self, pid: i32) {
+        let Some(id) = Pid::from_raw(pid) else { return };
+        // It is a child that was not waited for: the pid is its own.
+        kill_process(id, Signal::KILL).ok();
+        if timeout(GRACE, self.reaper.watch(pid)).await.is_err() {
+            log::error!("{} with pid {pid} does not end, though it was killed", self.program.display());
+        }
+    }
+
+    /// The runtime's program.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Where children are waited for.
+    pub(crate) fn reaper(&self) -> &Arc<Reaper> {
+        &self.reaper
+    }
+}
+
+/// What a user names, else the proa that was installed with this shim, else the one on the search path.
+pub(crate) fn program(name: &str) -> PathBuf {
+    if !name.is_empty() {
+        return name.into();
+    }
+    let beside = std::env::current_exe().ok().and_then(|shim| Some(shim.parent()?.join("proa")));
+    beside.filter(|path| path.exists()).unwrap_or_else(|| "proa".into())
+}
+
+fn memory() -> std::io::Result<fs::File> {
+    Ok(memfd_create("runtime", MemfdFlags::CLOEXEC)?.into())
+}
+
+fn memory_of(text: &[u8]) -> std::io::Result<fs::File> {
+    let mut file = memory()?;
+    file.write_all(text)?;
+    file.seek(SeekFrom::Start(0))?;
+    Ok(file)
+}
+
+fn bytes_of(file: &mut fs::File) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if file.seek(SeekFrom::Start(0)).is_ok() {
+        file.take(MOST).read_to_end(&mut bytes).ok();
+    }
+    bytes
+}
+
+fn text_of(file: &mut fs::File) -> String {
+    String::from_utf8_lossy(&bytes_of(file)).into_owned()
+}
+
+/// The last error that was logged after what was there before.
+fn last_error(log: &Path, before: u64) -> Option<String> {
+    let mut file = fs::File::open(log).ok()?;
+    file.seek(SeekFrom::Start(before)).ok()?;
+    let mut text = Vec::new();
+    file.take(MOST).read_to_end(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let errors = text.lines().filter_map(|line| {
+        let entry: serde_json::Value = serde_json::from_str(line).ok()?;
+        let level = entry.get("level")?.as_str()?;
+        (level == "error" || level == "fatal").then(|| entry.get("msg")?.as_str().map(str::to_owned))?
+    });
+    errors.last()
+}
+
+/// What the words of runtimes mean: runc's, and those that others took over.
+fn classify(said: String) -> Error {
+    const GONE: [&str; 4] = ["does not exist", "container not running", "process already finished", "no such process"];
+    let lower = said.to_lowercase();
+    // A missing file of a bundle, or a missing program, is no missing container.
+    let gone = GONE.iter().any(|words| lower.contains(words)) && !lower.contains("no such file");
+    if gone { Error::NotFound(said) } else { Error::Failed(said) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_runtimes() {
+        for gone in ["container does not exist", "container not running", "os: process already finished"] {
+            assert!(matches!(classify(gone.into()), Error::NotFound(_)), "{gone}");
+        }
+        let failed = classify("exec: \"x\": stat x: no such file or directory".into());
+        assert!(matches!(failed, Error::Failed(_)));
+    }
+
+    #[test]
+    fn the_last_error_counts() {
+        let log = std::env::temp_dir().join(format!("shim-log-{}", std::process::id()));
+        let old = "{\"level\":\"error\",\"msg\":\"old\"}\n";
+        fs::write(&log, format!("{old}{{\"level\":\"info\",\"msg\":\"hm\"}}\nno json\n")).unwrap();
+        assert_eq!(last_error(&log, old.len() as u64), None);
+        assert_eq!(last_error(&log, 0).as_deref(), Some("old"));
+        fs::remove_file(&log).unwrap();
+    }
+}

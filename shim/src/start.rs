@@ -1,0 +1,104 @@
+//! `start`: finds the shim of the container's group, or starts one, and answers with its address. Nothing else may be
+//! printed: containerd reads both outputs as one.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::process::{getppid, setpgid};
+
+use crate::args::Args;
+use crate::bootstrap::Params;
+use crate::bundle::Config;
+use crate::options::Options;
+use crate::socket::{self, Socket};
+use crate::sys;
+
+/// Keeps the address in the bundle, for `delete`.
+pub(crate) const ADDRESS_FILE: &str = "address";
+
+/// Answers containerd.
+///
+/// # Errors
+/// One line: the reason why there is no shim. Nothing is left then.
+pub(crate) fn start(args: &Args, bundle: &Path) -> Result<(), String> {
+    if args.id.is_empty() || args.namespace.is_empty() {
+        return Err("start wants -namespace and -id".into());
+    }
+    let mut input = Vec::new();
+    std::io::stdin().read_to_end(&mut input).map_err(|error| format!("standard input: {error}"))?;
+    let params = Params::parse(&input, args, |name| std::env::var(name).ok())?;
+    // A sandbox's bundle need not have one.
+    let config = Config::read(bundle).unwrap_or_default();
+    let group = config.group().unwrap_or(&args.id);
+
+    let directory = match &params.socket_dir {
+        // The name of a socket has to stay short, wherever containerd wants it.
+        Some(directory) => {
+            fs::create_dir_all(directory).map_err(|error| format!("mkdir {directory}: {error}"))?;
+            symlink(directory, bundle.join("s")).ok();
+            Some(directory.as_str())
+        }
+        None => None,
+    };
+    let path = socket::path(directory, &params.grpc_address, &args.namespace, group)?;
+    match socket::listen(&path).map_err(|error| format!("socket {}: {error}", path.display()))? {
+        Socket::Served => {}
+        Socket::Listening(listener) => serve(args, bundle, &params, listener.into()).inspect_err(|_| {
+            socket::remove(&path).ok();
+        })?,
+    }
+    let address = socket::address(&path);
+    fs::write(bundle.join(ADDRESS_FILE), &address).map_err(|error| format!("{ADDRESS_FILE}: {error}"))?;
+    std::io::stdout().write_all(&params.answer(&address)).map_err(|error| format!("answer: {error}"))
+}
+
+/// Starts the process that stays, with the socket as descriptor 3.
+fn serve(args: &Args, bundle: &Path, params: &Params, listener: OwnedFd) -> Result<(), String> {
+    let options = Options::from_any(params.options.as_ref()).unwrap_or_default();
+    let program = std::env::current_exe().map_err(|error| format!("own program: {error}"))?;
+    let mut command = Command::new(program);
+    command.args(["-namespace", &args.namespace, "-id", &args.id, "-address", &params.grpc_address]);
+    if params.debug {
+        command.arg("-debug");
+    }
+    command.current_dir(bundle).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.env("TTRPC_ADDRESS", &params.ttrpc_address).env("GRPC_ADDRESS", &params.grpc_address);
+    command.env("NAMESPACE", &args.namespace);
+    let core_scheduling = std::env::var("SCHED_CORE").is_ok_and(|value| !value.is_empty());
+    let descriptors = [listener];
+    sys::before_exec(&mut command, move || {
+        setpgid(None, None)?;
+        if core_scheduling {
+            sys::core_schedule()?;
+        }
+        sys::place(&descriptors)
+    });
+    let child = command.spawn().map_err(|error| format!("cannot start the shim: {error}"))?;
+    let settled = settle(child.id(), &options);
+    if let Err(error) = &settled {
+        // It has done nothing so far.
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+        return Err(error.clone());
+    }
+    Ok(())
+}
+
+/// Puts the shim where its user wants it, and where the kernel finds it before containerd when memory is short.
+fn settle(pid: u32, options: &Options) -> Result<(), String> {
+    if !options.shim_cgroup.is_empty() {
+        let failed = |error: cgroup::Error| format!("ShimCgroup {:?}: {error}", options.shim_cgroup);
+        let place = cgroup::Host::detect().and_then(|host| host.place(Some(&options.shim_cgroup), "shim"));
+        let cgroup = place.and_then(|place| place.create()).map_err(failed)?;
+        cgroup.join(pid as i32, false).map_err(failed)?;
+    }
+    let parent = getppid().map_or(1, |pid| pid.as_raw_nonzero().get());
+    let score = fs::read_to_string(format!("/proc/{parent}/oom_score_adj")).unwrap_or_default();
+    let score = (score.trim().parse().unwrap_or(0) + 1).min(1000);
+    fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
+        .map_err(|error| format!("oom_score_adj {score}: {error}"))
+}
