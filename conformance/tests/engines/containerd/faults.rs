@@ -33,6 +33,7 @@ crate::cases![
     delete_races_with_shutdown,
     a_failed_create_leaks_no_descriptor,
     a_failed_create_says_what_the_runtime_says,
+    a_runtime_with_much_to_say_is_heard_out,
     a_signal_to_an_exec_that_ended_reaches_nobody,
     a_runtime_that_hangs_in_kill_does_not_block_state,
     a_client_that_goes_away_cancels_nothing_else,
@@ -339,6 +340,19 @@ fn a_failed_create_says_what_the_runtime_says() -> Done {
     let refused = shim.task(&id).create(&dir).expect_err("the runtime fails");
     assert!(refused.message.contains("made to fail"), "{refused:?}");
     assert_eq!(shim.task(&id).state("").expect_err("it is not there").code, Code::NOT_FOUND);
+    shim.shutdown(&id);
+    t.end()
+}
+
+fn a_runtime_with_much_to_say_is_heard_out() -> Done {
+    let t = Test::begin();
+    let id = t.id();
+    let (fake, shim, dir) = on_fake(&t, &id);
+    // More than a pipe holds: who waits for the end before reading waits for ever.
+    fake.broken_with("create", &"words upon words\n".repeat(20_000));
+    let begun = Instant::now();
+    shim.task(&id).create(&dir).expect_err("the runtime fails");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     shim.shutdown(&id);
     t.end()
 }
