@@ -65,6 +65,7 @@ test-vm: build ## tests of cgroups, systemd, labels and users in emulated machin
 # Container engines run in a small machine of their own (settings/engines): never on this one.
 # make test-containerd [RUNTIME=PATH] [SHIM=PATH] [SHIM_RUNTIME=io.containerd.runc.v2] [CONTAINERD="WORDS OF TESTS' NAMES"]
 # SHIM_RUNTIME=io.containerd.runc.v2 is containerd's own shim, RUNTIME=/usr/sbin/runc the runc of that machine.
+export CHURN_CONTAINERS CHURN_EXECS CHURN_SEED
 SHIM_RUNTIME ?= io.containerd.proa.v2
 ENGINES = @$(NEED) busybox busybox-static unshare util-linux; \
 	bin=$$(cargo test -q --locked -p conformance --test engines --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*engines-[^"]*\)".*/\1/p') && \
@@ -83,10 +84,10 @@ test-cri: private MOUNTS = --mount $(CRI_BUILT)=$(CRI_BUILT)
 test-cri: private export CRI_TOOLS = $(CRI_BUILT)
 test-cri: private export CRITEST ?=
 
-# make churn [CHURN="CONTAINERS EXECS"]
+# make churn [CHURN_CONTAINERS=1000] [CHURN_EXECS=10000] [CHURN_SEED=N]
 .PHONY: churn
 churn: $(if $(RUNTIME),,build) ## a thousand containers below containerd, with random kills; ten thousand execs: nothing is left or grows
-	$(ENGINES) containerd-churn $(CHURN) </dev/null
+	$(ENGINES) containerd-churn </dev/null
 
 .PHONY: bench-shim
 bench-shim: $(if $(RUNTIME),,build) ## memory and time of the shim beside containerd's own

@@ -5,6 +5,8 @@
 //! tests run on containerd's own shim, to tell a wrong test from a wrong shim.
 
 mod bare;
+mod bench;
+mod churn;
 mod ctr;
 mod daemon;
 mod events;
@@ -14,11 +16,16 @@ mod faults;
 mod fixture;
 mod lifecycle;
 mod logs;
+mod memory;
+mod mounts;
+mod options;
 mod oracle;
 mod ordering;
 mod pods;
 mod protocol;
+mod sandbox;
 mod stdio;
+mod survival;
 mod task;
 mod terminal;
 
@@ -37,7 +44,18 @@ pub(crate) const TOPICS: &[&[Case]] = &[
     ordering::CASES,
     faults::CASES,
     pods::CASES,
+    options::CASES,
+    mounts::CASES,
+    survival::CASES,
+    sandbox::CASES,
+    churn::small::CASES,
 ];
+
+/// Many containers and execs.
+pub(crate) const CHURN: &[&[Case]] = &[churn::CASES];
+
+/// Measurements beside containerd's own shim.
+pub(crate) const BENCH: &[&[Case]] = &[bench::CASES];
 
 /// Starts what the tests need.
 pub(crate) fn begin() -> Box<dyn Any> {

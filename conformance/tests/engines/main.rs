@@ -47,6 +47,8 @@ const ENGINES: &[Engine] = &[
     Engine { name: "podman", begin: podman::begin, topics: podman::TOPICS },
     Engine { name: "docker", begin: docker::begin, topics: docker::TOPICS },
     Engine { name: "containerd", begin: containerd::begin, topics: containerd::TOPICS },
+    Engine { name: "containerd-churn", begin: containerd::begin, topics: containerd::CHURN },
+    Engine { name: "containerd-bench", begin: containerd::begin, topics: containerd::BENCH },
     Engine { name: "cri", begin: cri::begin, topics: cri::TOPICS },
 ];
 

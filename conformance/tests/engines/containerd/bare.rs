@@ -91,24 +91,50 @@ fn brief(topic: &str, value: &[u8]) -> Told {
     }
 }
 
+static SINK: OnceLock<(String, Arc<Sink>)> = OnceLock::new();
+
 /// Where shims send their events, in this process.
 fn sink() -> &'static (String, Arc<Sink>) {
-    static SINK: OnceLock<(String, Arc<Sink>)> = OnceLock::new();
-    SINK.get_or_init(|| {
-        let address = format!("{}/events.ttrpc", world().base().display());
-        let sink = Arc::new(Sink(Mutex::new(Vec::new())));
-        let server = Server::new().bind(&format!("unix://{address}")).expect("cannot listen");
-        let mut server = server.register_service(create_events(sink.clone()));
-        server.start().expect("cannot serve events");
-        // It serves until the process ends.
-        std::mem::forget(server);
-        (address, sink)
-    })
+    let new = || (format!("{}/events.ttrpc", world().base().display()), Arc::new(Sink(Mutex::new(Vec::new()))));
+    let sink = SINK.get_or_init(new);
+    if LISTENING.lock().expect("a lock").is_none() {
+        serve(sink);
+    }
+    sink
+}
+
+fn sink_of_events() -> &'static Sink {
+    &SINK.get().expect("a shim was started").1
+}
+
+/// The server while it listens.
+static LISTENING: Mutex<Option<Server>> = Mutex::new(None);
+
+fn serve((address, sink): &(String, Arc<Sink>)) {
+    fs::remove_file(address).ok();
+    let server = Server::new().bind(&format!("unix://{address}")).expect("cannot listen");
+    let mut server = server.register_service(create_events(sink.clone()));
+    server.start().expect("cannot serve events");
+    *LISTENING.lock().expect("a lock") = Some(server);
+}
+
+/// Hears events no more, as a containerd that has ended.
+pub(crate) fn stop_listening() {
+    if let Some(server) = LISTENING.lock().expect("a lock").take() {
+        server.shutdown();
+    }
+    fs::remove_file(format!("{}/events.ttrpc", world().base().display())).expect("the socket");
+}
+
+/// Hears events again.
+pub(crate) fn listen() {
+    sink();
 }
 
 /// All events that left the shim of a container, in order.
 pub(crate) fn story(id: &str) -> Vec<String> {
-    let told = sink().1.0.lock().expect("a lock");
+    // While nobody listens, what was heard before is still there.
+    let told = sink_of_events().0.lock().expect("a lock");
     told.iter().filter(|(container, _)| container == id).map(|(_, words)| words.clone()).collect()
 }
 
@@ -296,13 +322,17 @@ impl Shim {
         MessageField::some(self.options.clone())
     }
 
+    /// Only asks.
+    pub(crate) fn ask_shutdown(&self, id: &str, now: bool) -> Answer<api::Empty> {
+        self.call("Shutdown", &api::ShutdownRequest { id: id.to_owned(), now, ..Default::default() })
+    }
+
     /// Ends a shim that has no task any more, as containerd does; it must go by itself.
     #[track_caller]
     pub(crate) fn shutdown(self, id: &str) {
         let pids = oracle::shims_of(id);
         // The connection may end before the answer.
-        let _: Answer<api::Empty> =
-            self.call("Shutdown", &api::ShutdownRequest { id: id.to_owned(), ..Default::default() });
+        self.ask_shutdown(id, false).ok();
         look::eventually("the end of the shim", || !pids.iter().any(|pid| look::is_alive(*pid)));
         let socket = PathBuf::from(self.address.trim_start_matches("unix://"));
         assert!(!socket.exists(), "the socket is left: {}", socket.display());

@@ -79,14 +79,6 @@ impl Call {
         self.start(stdout, stderr)
     }
 
-    /// Begins the call with its standard output on a descriptor of the test's.
-    pub(crate) fn spawn_to(mut self, stdout: impl Into<Stdio>) -> Running {
-        let stderr = tempfile::tempfile().expect("no temporary file");
-        self.command.stdout(stdout);
-        self.command.stderr(stderr.try_clone().expect("cannot duplicate a descriptor"));
-        self.start(tempfile::tempfile().expect("no temporary file"), stderr)
-    }
-
     /// Begins the call with a terminal.
     pub(crate) fn spawn_on(mut self, slave: OwnedFd) -> Running {
         let again = || slave.try_clone().expect("cannot duplicate a descriptor");
@@ -110,10 +102,6 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn pid(&self) -> i32 {
-        self.child.id() as i32
-    }
-
     /// The pipe to its standard input, where that was asked for; dropped, it is at its end.
     pub(crate) fn stdin(&mut self) -> std::process::ChildStdin {
         self.child.stdin.take().expect("stdin is a pipe")

@@ -37,6 +37,7 @@ echo "$command $*" >>$dir/calls
 if [ -e $dir/$command.sleep ]; then sleep "$(cat $dir/$command.sleep)"; fi
 if [ -e $dir/$command.fail ]; then
   [ -z "$log" ] || echo '{{"level":"error","msg":"made to fail","time":"2026-01-01T00:00:00Z"}}' >>"$log"
+  cat $dir/$command.fail >&2
   echo "made to fail" >&2
   exit 1
 fi
@@ -62,6 +63,11 @@ exec "{real}" "$@""#,
     /// A command fails and does nothing.
     pub(crate) fn broken(&self, command: &str) {
         self.set(command, "fail", "");
+    }
+
+    /// A command says this before it fails.
+    pub(crate) fn broken_with(&self, command: &str, words: &str) {
+        self.set(command, "fail", words);
     }
 
     fn set(&self, command: &str, what: &str, value: &str) {

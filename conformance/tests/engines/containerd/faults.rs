@@ -22,6 +22,8 @@ use super::oracle;
 crate::cases![
     a_delete_that_timed_out_leaves_no_shim,
     a_delete_that_failed_can_be_repeated,
+    a_create_that_timed_out_leaves_no_shim,
+    a_create_that_timed_out_and_failed_leaves_no_shim,
     sockets_are_not_left,
     thousands_of_orphans_hide_no_exit,
     the_init_dies_during_create,
@@ -31,6 +33,7 @@ crate::cases![
     delete_races_with_shutdown,
     a_failed_create_leaks_no_descriptor,
     a_failed_create_says_what_the_runtime_says,
+    a_runtime_with_much_to_say_is_heard_out,
     a_signal_to_an_exec_that_ended_reaches_nobody,
     a_runtime_that_hangs_in_kill_does_not_block_state,
     a_client_that_goes_away_cancels_nothing_else,
@@ -84,6 +87,41 @@ fn a_delete_that_failed_can_be_repeated() -> Done {
     fake.well();
     assert_eq!(task.delete("").expect("Delete").exit_status, 137);
     shim.shutdown(&id);
+    t.end()
+}
+
+/// What containerd does when its client gave up while the runtime was at work: `Delete`, and `Shutdown` if that says
+/// that there is no such task. Nobody asks again.
+fn give_up_in_create(t: &Test, fails: bool) {
+    let id = t.id();
+    let (fake, shim, dir) = on_fake(t, &id);
+    fake.slow("create", Duration::from_secs(1));
+    if fails {
+        fake.broken("create");
+    }
+    let request = shim.task(&id).create_request(&dir, &Default::default());
+    let short = Duration::from_millis(300);
+    let answer: Answer<api::CreateTaskResponse> = shim.call_on(bare::V3, "Create", &request, short);
+    answer.expect_err("the runtime takes longer");
+    let deleted = shim.task(&id).delete("");
+    let pid = oracle::shims_of(&id)[0];
+    shim.ask_shutdown(&id, false).ok();
+    assert!(
+        look::eventually_within(Duration::from_secs(10), || !look::is_alive(pid)),
+        "the shim is left; Delete said {deleted:?}, State says {:?}",
+        shim.task(&id).state("").map(|state| state.status)
+    );
+}
+
+fn a_create_that_timed_out_leaves_no_shim() -> Done {
+    let t = Test::begin();
+    give_up_in_create(&t, false);
+    t.end()
+}
+
+fn a_create_that_timed_out_and_failed_leaves_no_shim() -> Done {
+    let t = Test::begin();
+    give_up_in_create(&t, true);
     t.end()
 }
 
@@ -246,13 +284,17 @@ fn delete_races_with_shutdown() -> Done {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let request = api::ShutdownRequest { id: id.clone(), ..Default::default() };
-                let _: Answer<api::Empty> =
-                    bare::call(&shim.again(), bare::V3, "Shutdown", &request, Duration::from_secs(5));
+                let asked = bare::call(&shim.again(), bare::V3, "Shutdown", &request, Duration::from_secs(5));
+                asked.map(|_: api::Empty| ()).ok();
             });
             task.delete("").expect("Delete");
         });
         // Before the shim goes it tells all that it knows.
         shim.shutdown(&id);
+        if world().is_control() {
+            // Not so containerd's own, now and then.
+            continue;
+        }
         wait_for(&id, "delete");
         assert_eq!(story(&id).iter().filter(|event| *event != "oom").count(), 4, "{:?}", story(&id));
     }
@@ -283,7 +325,9 @@ fn a_failed_create_leaks_no_descriptor() -> Done {
     (0..15).for_each(|_| both());
     // Some may be about to be closed.
     let count = || look::fds(pid).len();
-    assert!(look::eventually_within(Duration::from_secs(3), || count() <= before + 1), "{before} to {}", count());
+    // Go opens some descriptors when it likes.
+    let more = if world().is_control() { 8 } else { 1 };
+    assert!(look::eventually_within(Duration::from_secs(3), || count() <= before + more), "{before} to {}", count());
     shim.shutdown(&id);
     t.end()
 }
@@ -296,6 +340,19 @@ fn a_failed_create_says_what_the_runtime_says() -> Done {
     let refused = shim.task(&id).create(&dir).expect_err("the runtime fails");
     assert!(refused.message.contains("made to fail"), "{refused:?}");
     assert_eq!(shim.task(&id).state("").expect_err("it is not there").code, Code::NOT_FOUND);
+    shim.shutdown(&id);
+    t.end()
+}
+
+fn a_runtime_with_much_to_say_is_heard_out() -> Done {
+    let t = Test::begin();
+    let id = t.id();
+    let (fake, shim, dir) = on_fake(&t, &id);
+    // More than a pipe holds: who waits for the end before reading waits for ever.
+    fake.broken_with("create", &"words upon words\n".repeat(20_000));
+    let begun = Instant::now();
+    shim.task(&id).create(&dir).expect_err("the runtime fails");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     shim.shutdown(&id);
     t.end()
 }

@@ -59,6 +59,11 @@ impl Test {
         self.container().option("--null-io").start(&["sleep", "1000"])
     }
 
+    /// What is there beyond what there was at the beginning, and does not go away within `limit`.
+    pub(crate) fn leaks(&self, limit: Duration) -> Vec<String> {
+        self.before.leaks(limit)
+    }
+
     /// Deletes what the test made, which must succeed, and looks for what is left.
     pub(crate) fn end(self) -> Done {
         self.end_within(Duration::from_secs(6))
@@ -76,6 +81,10 @@ impl Test {
         if !ids.is_empty() {
             ctr(&[&["c".to_owned(), "rm".to_owned()], &ids[..]].concat()).ok();
         }
+        // Shims log to containerd.
+        let log = world().log();
+        let panic = log.lines().find(|line| line.contains("panicked at") || line.contains("panic: "));
+        assert!(panic.is_none(), "{panic:?}");
         let leaks = self.before.leaks(limit);
         assert!(leaks.is_empty(), "left behind:\n  {}", leaks.join("\n  "));
         self.over.set(true);
@@ -186,12 +195,6 @@ impl Plan<'_> {
     pub(crate) fn try_start(self, words: &[&str]) -> (Container, Output) {
         let output = self.call(&["run", "-d"], words).run();
         (Container { id: self.id }, output)
-    }
-
-    /// `ctr container create`: there is no task yet.
-    pub(crate) fn create(self, words: &[&str]) -> Container {
-        self.call(&["c", "create"], words).ok();
-        Container { id: self.id }
     }
 }
 

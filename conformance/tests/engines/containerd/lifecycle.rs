@@ -25,6 +25,7 @@ crate::cases![
     kill_all_reaches_every_process,
     kill_of_what_has_ended_says_so,
     pause_and_resume,
+    a_paused_container_is_killed_and_deleted,
     a_limit_is_set,
     metrics_are_those_of_the_cgroup,
     processes_are_listed,
@@ -166,6 +167,17 @@ fn pause_and_resume() -> Done {
     look::eventually("it to go on", || run.text().len() > printed);
     let story = c.story();
     assert!(events::place(&story, "paused") < events::place(&story, "resumed"));
+    t.end()
+}
+
+fn a_paused_container_is_killed_and_deleted() -> Done {
+    let t = Test::begin();
+    let c = t.sleeper();
+    ctr(&["task", "pause", &c.id]).ok();
+    // A frozen process does not die before it is thawed.
+    c.kill("SIGKILL").ok();
+    assert_eq!(events::wait(&c.id, "exit init").status(), 137);
+    c.delete().ok();
     t.end()
 }
 

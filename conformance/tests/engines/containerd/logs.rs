@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use conformance::bundle::write_script;
 use conformance::look;
-use conformance::test::Done;
+use conformance::test::{Done, Skip};
+use nix::mount::{MsFlags, mount, umount};
 
 use super::bare::{Shim, bundle};
-use super::daemon::NAMESPACE;
+use super::daemon::{NAMESPACE, world};
 use super::events;
 use super::fixture::Test;
 use super::task::Stdio;
@@ -18,6 +19,7 @@ crate::cases![
     an_exec_s_output_goes_to_a_file,
     output_goes_to_a_program,
     a_program_that_ends_at_once_holds_up_nothing,
+    a_full_disk_holds_up_nothing,
 ];
 
 fn output_goes_to_a_file() -> Done {
@@ -93,5 +95,25 @@ fn a_program_that_ends_at_once_holds_up_nothing() -> Done {
     let (c, _) = plan.try_start(&["sh", "-c", "yes | head -c 1000000; exit 3"]);
     let over = || c.status().is_none_or(|status| status == "STOPPED");
     assert!(look::eventually_within(Duration::from_secs(10), over), "{:?}", c.status());
+    t.end()
+}
+
+fn a_full_disk_holds_up_nothing() -> Done {
+    if world().is_control() {
+        return Err(Skip(
+            "containerd's own shim stops reading after a failed write, and the program waits for ever".into(),
+        ));
+    }
+    let t = Test::begin();
+    let small = t.dir.join("small");
+    fs::create_dir(&small).expect("cannot make a directory");
+    mount(Some("none"), &small, Some("tmpfs"), MsFlags::empty(), Some("size=64k")).expect("cannot mount");
+    let uri = format!("file://{}/log", small.display());
+    let c = t.container().options(&["--log-uri", &uri]).start(&["sh", "-c", "yes | head -c 1000000; exit 3"]);
+    // What does not fit is lost, and nothing else.
+    assert_eq!(events::wait(&c.id, "exit init").status(), 3);
+    c.delete().ok().told("exit code 3");
+    assert!(fs::metadata(small.join("log")).expect("the log").len() > 0);
+    umount(&small).expect("somebody holds the log");
     t.end()
 }

@@ -32,6 +32,11 @@ fn events_of_a_life_come_once_and_in_order() -> Done {
     let c = t.container().option("--null-io").start(&["sh", "-c", "exit 5"]);
     events::wait(&c.id, "exit init");
     c.delete().ok();
+    if world().is_control() {
+        // It may end before its last event is sent.
+        assert_eq!(c.story()[..3], ["create", "start", "exit init 5"]);
+        return t.end();
+    }
     events::wait(&c.id, "delete");
     assert_eq!(c.story(), ["create", "start", "exit init 5", "delete"]);
     t.end()
