@@ -17,6 +17,7 @@ pub mod calls;
 pub mod console;
 pub mod container;
 pub mod holder;
+pub mod image;
 pub mod inject;
 pub mod leaks;
 pub mod look;
