@@ -1,0 +1,103 @@
+//! What Docker alone can ask for.
+
+use conformance::image::BUSYBOX;
+use conformance::look;
+use conformance::test::{Done, Skip};
+
+use crate::cli::{call, ok, run, sh, sleeper};
+use crate::command::Call;
+
+crate::cases! {
+    errors_are_told,
+    builds,
+    builds_that_fail,
+    builds_by_buildkit,
+    user_namespaces,
+    top_by_the_runtime,
+    events,
+    resized_exec,
+}
+
+fn errors_are_told() -> Done {
+    let said = run("", &["/no/such/program"]).exits(127);
+    assert!(
+        said.err.contains("no such file or directory") && said.err.contains("OCI runtime create failed"),
+        "{}",
+        said.err
+    );
+    let said = run("", &["/etc/passwd"]).exits(126);
+    assert!(said.err.contains("permission denied"), "{}", said.err);
+    Ok(())
+}
+
+fn build(file: &str, buildkit: &str) -> crate::command::Said {
+    let dir = tempfile::tempdir().expect("no temporary directory");
+    std::fs::write(dir.path().join("Dockerfile"), file).expect("cannot write");
+    let words = ["build", "-t", "local/built:1", dir.path().to_str().expect("a path in UTF-8")];
+    Call::new("docker", &words).env("DOCKER_BUILDKIT", buildkit).run()
+}
+
+fn builds() -> Done {
+    let file = format!(
+        "FROM {BUSYBOX}\nRUN echo built >/file\nRUN adduser -D worker\nUSER worker\nRUN id -un >/tmp/who\nCMD cat /file /tmp/who\n"
+    );
+    build(&file, "0").ok();
+    assert_eq!(ok(&["run", "--rm", "local/built:1"]), "built\nworker");
+    ok(&["rmi", "-f", "local/built:1"]);
+    Ok(())
+}
+
+fn builds_that_fail() -> Done {
+    let said = build(&format!("FROM {BUSYBOX}\nRUN exit 3\n"), "0").fails();
+    assert!(said.err.contains("returned a non-zero code: 3"), "{}", said.err);
+    Ok(())
+}
+
+fn builds_by_buildkit() -> Done {
+    if !call(&["buildx", "version"]).run().success() {
+        return Err(Skip("Docker's client has no buildx here".into()));
+    }
+    build(&format!("FROM {BUSYBOX}\nRUN echo built >/file\n"), "1").ok();
+    assert_eq!(ok(&["run", "--rm", "local/built:1", "cat", "/file"]), "built");
+    Ok(())
+}
+
+fn user_namespaces() -> Done {
+    assert_eq!(sh("--userns host", "tr -s ' ' </proc/self/uid_map"), " 0 0 4294967295");
+    Ok(())
+}
+
+fn top_by_the_runtime() -> Done {
+    let container = sleeper("");
+    container.call("exec -d", &["sleep", "2222"]).run().ok();
+    look::eventually("both programs", || {
+        let text = container.ok("top");
+        text.contains("sleep 1000") && text.contains("sleep 2222")
+    });
+    Ok(())
+}
+
+fn events() -> Done {
+    let since = Call::new("date", &["+%s.%N"]).run().text();
+    let container = crate::cli::start("", &["sh", "-c", "exit 5"]);
+    container.wait();
+    let until = Call::new("date", &["+%s.%N"]).run().text();
+    let filter = format!("container={}", container.id);
+    let format = "{{.Action}} {{index .Actor.Attributes \"exitCode\"}}";
+    let text = ok(&["events", "--since", &since, "--until", &until, "--filter", &filter, "--format", format]);
+    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    assert!(lines.contains(&"start") && lines.contains(&"die 5"), "{text}");
+    Ok(())
+}
+
+fn resized_exec() -> Done {
+    let container = sleeper("");
+    let script = "trap 'stty size' WINCH; echo ready; while :; do sleep 0.1; done";
+    let mut session = container.call("exec -it", &["sh", "-c", script]).at_terminal();
+    session.shows("ready");
+    session.resize(21, 55);
+    session.shows("21 55");
+    session.types("\x03");
+    session.exits(130);
+    Ok(())
+}
