@@ -63,6 +63,20 @@ test-vm: build ## tests of cgroups, systemd, labels and users in emulated machin
 	cargo test -q --locked -p conformance --test containers --target $(ARCH)-unknown-linux-musl -- $(TOPICS) </dev/null || failed="$$failed $$machine"; done; \
 	[ -z "$$failed" ] || { echo "failed in:$$failed"; exit 1; }
 
+# Real engines in a root of their own, see conformance/settings/engines. make test-podman [TESTS="NAMES"] [RUNTIME=PATH]
+.PHONY: test-podman test-docker
+test-podman: $(if $(RUNTIME),,build) ## Podman with proa, by root and by a user
+	$(call engine,podman)
+test-docker: $(if $(RUNTIME),,build) ## Docker with proa
+	$(call engine,docker)
+
+# $(call engine,NAME): the tests of that engine.
+define engine
+@$(NEED) busybox busybox-static unshare util-linux $(COMPILER)
+@test=$$(cargo test -q --locked -p conformance --test engines --no-run --message-format json | sed -n 's/.*"executable":"\([^"]*\/engines-[^"]*\)".*/\1/p') && [ -n "$$test" ] && \
+conformance/settings/engines -- env RUNTIME=$(or $(RUNTIME),$(PROA)) SHIM=$(CURDIR)/target/release/containerd-shim-proa-v2 "$$test" $(1) $(TESTS) </dev/null
+endef
+
 # make stress [SETTINGS="hybrid native-v2 vm-v2"] [STRESS="--parallel 500 --killed 200 --systemd"]
 SETTINGS ?= hybrid native-v2
 .PHONY: stress

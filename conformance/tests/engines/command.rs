@@ -17,7 +17,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Call {
     command: Command,
     words: String,
-    limit: Duration,
 }
 
 /// What a command said, and how it ended.
@@ -32,16 +31,11 @@ impl Call {
     pub(crate) fn new(program: &str, words: &[&str]) -> Self {
         let mut command = Command::new(program);
         command.args(words).stdin(Stdio::null());
-        Self { command, words: format!("{program} {}", words.join(" ")), limit: LIMIT }
+        Self { command, words: format!("{program} {}", words.join(" ")) }
     }
 
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
-        self
-    }
-
-    pub(crate) fn limit(mut self, seconds: u64) -> Self {
-        self.limit = Duration::from_secs(seconds);
         self
     }
 
@@ -61,7 +55,7 @@ impl Call {
         let clone = |file: &File| file.try_clone().expect("cannot duplicate a descriptor");
         self.command.stdout(clone(&out)).stderr(clone(&err));
         let mut child = self.command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.words));
-        let status = wait(&mut child, self.limit);
+        let status = wait(&mut child, LIMIT);
         let (out, err) = (text(out), text(err));
         let words = self.words;
         let status = status.unwrap_or_else(|| panic!("{words}: took too long\nstdout: {out}\nstderr: {err}"));
@@ -76,7 +70,7 @@ impl Call {
         self.command.stdin(end(&slave)).stdout(end(&slave)).stderr(slave);
         sys::prepare_child(&mut self.command, ChildSetup { terminal: true, ..ChildSetup::default() });
         let child = self.command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.words));
-        Session { child, master, words: self.words, limit: self.limit }
+        Session { child, master, words: self.words }
     }
 
     /// Starts it and leaves it running; what it says goes to a file of that path.
@@ -152,7 +146,6 @@ pub(crate) struct Session {
     child: Child,
     master: Master,
     words: String,
-    limit: Duration,
 }
 
 impl Session {
@@ -167,9 +160,18 @@ impl Session {
         self.master.expect(text);
     }
 
-    /// Makes the terminal another size.
-    pub(crate) fn resize(&self, rows: u16, columns: u16) {
-        sys::set_window_size(self.master.fd(), rows, columns).expect("cannot set the size of a terminal");
+    /// Makes the terminal another size until it shows that size. The client listens to such changes some time after it
+    /// shows what the container prints.
+    #[track_caller]
+    pub(crate) fn shows_size(&mut self, rows: u16, columns: u16) {
+        let wanted = format!("{rows} {columns}");
+        for more in [0, 1, 0, 1, 0] {
+            sys::set_window_size(self.master.fd(), rows, columns + more).expect("cannot set the size of a terminal");
+            if look::eventually_within(Duration::from_secs(2), || self.master.text().contains(&wanted)) {
+                return;
+            }
+        }
+        panic!("{}: the size did not arrive: {}", self.words, self.master.text());
     }
 
     /// Waits for the end with that status; all that the terminal showed.
@@ -177,7 +179,7 @@ impl Session {
     pub(crate) fn exits(mut self, code: i32) -> String {
         // The terminal is read meanwhile: a full one would stop who writes to it.
         let mut status = None;
-        look::eventually_within(self.limit, || {
+        look::eventually_within(LIMIT, || {
             self.master.text();
             status = self.child.try_wait().expect("cannot wait for a child");
             status.is_some()

@@ -1,7 +1,7 @@
 //! Networks: what the engine sets up around the container's namespace, which the runtime has to leave as it is.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use conformance::look;
@@ -23,8 +23,15 @@ fn no_network() -> Done {
 }
 
 fn the_bridge() -> Done {
-    let script = "ip -o -4 addr show eth0 | grep -c inet; gw=$(ip route | awk '/default/ { print $3 }'); ping -c1 -W5 $gw >/dev/null && echo reached";
-    assert_eq!(sh("", script), "1\nreached");
+    let listener = TcpListener::bind("0.0.0.0:0").expect("cannot listen");
+    let port = listener.local_addr().expect("it listens").port();
+    let answer =
+        std::thread::spawn(move || listener.accept().map(|(mut stream, _)| stream.write_all(b"from the host\n")));
+    let script = format!(
+        "ip -o -4 addr show eth0 | grep -c inet; gw=$(ip route | awk '/default/ {{ print $3 }}'); nc $gw {port} </dev/null"
+    );
+    assert_eq!(sh("", &script), "1\nfrom the host");
+    answer.join().expect("a thread").and_then(|written| written).expect("the host's end failed");
     Ok(())
 }
 

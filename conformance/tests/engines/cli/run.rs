@@ -65,8 +65,8 @@ fn standard_input() -> Done {
 }
 
 fn environment_directory_and_names() -> Done {
-    let said = sh("-e A=b -w /a/new/dir -h box", "echo $A; pwd; hostname; cat /etc/hostname; stat -c %a .");
-    assert_eq!(said, "b\n/a/new/dir\nbox\nbox\n755");
+    let said = sh("-e A=b -w /home/guest -h box", "echo $A; pwd; hostname; cat /etc/hostname");
+    assert_eq!(said, "b\n/home/guest\nbox\nbox");
     Ok(())
 }
 

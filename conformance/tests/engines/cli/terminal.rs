@@ -27,8 +27,7 @@ fn the_size_of_the_terminal_follows() -> Done {
     let script = "trap 'stty size' WINCH; echo ready; while :; do sleep 0.1; done";
     let mut session = run_call("--rm -it --init", &["sh", "-c", script]).at_terminal();
     session.shows("ready");
-    session.resize(33, 77);
-    session.shows("33 77");
+    session.shows_size(33, 77);
     session.types("\x03");
     session.exits(130);
     Ok(())
@@ -62,7 +61,10 @@ fn detach_and_attach() -> Done {
     let mut session =
         run_call("--name parted -it", &["sh", "-c", "echo ready; while read a; do echo got $a; done"]).at_terminal();
     session.shows("ready");
-    session.types("\x10\x11");
+    // Podman knows its keys only if they come one by one, as a person types them.
+    session.types("\x10");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    session.types("\x11");
     session.exits(0);
     let mut session = super::call(&["attach", "parted"]).at_terminal();
     session.types("word\n");

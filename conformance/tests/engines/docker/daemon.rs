@@ -11,10 +11,10 @@ use crate::command::{Call, Running};
 
 crate::cases! {
     info_names_the_runtime,
+    a_runtime_that_is_not_there,
     containers_survive_the_daemon,
     containers_survive_a_killed_daemon,
     without_live_restore_they_end_with_it,
-    a_runtime_that_is_not_there,
 }
 
 static DAEMON: Mutex<Option<Running>> = Mutex::new(None);
@@ -56,6 +56,7 @@ fn info_names_the_runtime() -> Done {
     Ok(())
 }
 
+/// Two containers while the daemon is away: one that goes on, one that ends.
 fn restarted(end: impl FnOnce()) -> Done {
     stop();
     start(&["--live-restore"]);
@@ -76,6 +77,9 @@ fn restarted(end: impl FnOnce()) -> Done {
     stop();
     look::eventually("its end", || !look::is_alive(pid));
     start(&["--live-restore"]);
+    // With which status it does not know, with any runtime.
+    look::eventually("the daemon to see it", || container.status() == "exited");
+    container.ok("start");
     assert_eq!(container.wait(), "7");
     stop();
     start(&[]);
@@ -92,11 +96,19 @@ fn containers_survive_a_killed_daemon() -> Done {
         let pid = nix::unistd::Pid::from_raw(running.pid());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it runs");
         look::eventually("the end of the daemon", || !running.is_running());
-        // Its containerd is left: the next daemon finds it.
+        // Its containerd is killed with it, and is nobody's child but ours.
+        look::eventually("the end of its containerd", || {
+            conformance::reaper::collect();
+            look::descendants(std::process::id() as i32)
+                .into_iter()
+                .all(|pid| look::stat(pid).is_none_or(|stat| stat.comm != "containerd"))
+        });
     })
 }
 
 fn without_live_restore_they_end_with_it() -> Done {
+    stop();
+    start(&[]);
     let container = sleeper("--restart always");
     let pid = container.pid();
     stop();

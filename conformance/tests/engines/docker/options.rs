@@ -12,7 +12,10 @@ crate::cases! {
     builds,
     builds_that_fail,
     builds_by_buildkit,
-    user_namespaces,
+    the_hosts_user_namespace,
+    a_new_working_directory,
+    no_user_namespaces_inside,
+    a_bind_that_is_read_only_all_through,
     top_by_the_runtime,
     events,
     resized_exec,
@@ -39,7 +42,7 @@ fn build(file: &str, buildkit: &str) -> crate::command::Said {
 
 fn builds() -> Done {
     let file = format!(
-        "FROM {BUSYBOX}\nRUN echo built >/file\nRUN adduser -D worker\nUSER worker\nRUN id -un >/tmp/who\nCMD cat /file /tmp/who\n"
+        "FROM {BUSYBOX}\nRUN echo built >/file\nRUN echo worker:x:7:7::/:/bin/sh >>/etc/passwd\nUSER worker\nRUN id -un >/tmp/who\nCMD cat /file /tmp/who\n"
     );
     build(&file, "0").ok();
     assert_eq!(ok(&["run", "--rm", "local/built:1"]), "built\nworker");
@@ -62,8 +65,36 @@ fn builds_by_buildkit() -> Done {
     Ok(())
 }
 
-fn user_namespaces() -> Done {
-    assert_eq!(sh("--userns host", "tr -s ' ' </proc/self/uid_map"), " 0 0 4294967295");
+fn a_new_working_directory() -> Done {
+    assert_eq!(sh("-w /a/new/dir", "pwd; stat -c '%a %u' ."), "/a/new/dir\n755 0");
+    Ok(())
+}
+
+/// By the default seccomp profile.
+fn no_user_namespaces_inside() -> Done {
+    run("", &["unshare", "-r", "true"]).fails();
+    run("--security-opt seccomp=unconfined", &["unshare", "-r", "true"]).ok();
+    Ok(())
+}
+
+fn a_bind_that_is_read_only_all_through() -> Done {
+    let dir = tempfile::tempdir().expect("no temporary directory");
+    let inner = dir.path().join("inner");
+    std::fs::create_dir(&inner).expect("cannot make a directory");
+    nix::mount::mount(Some("tmpfs"), &inner, Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>)
+        .expect("cannot mount");
+    let path = dir.path().display();
+    let more = "readonly,bind-recursive=readonly,bind-propagation=rprivate";
+    let options = format!("--rm --mount type=bind,source={path},target=/there,{more}");
+    let script = "touch /there/x 2>/dev/null || echo ro; touch /there/inner/x 2>/dev/null || echo ro";
+    let said = crate::cli::run_call(&options, &["sh", "-c", script]).run();
+    nix::mount::umount(&inner).expect("cannot unmount");
+    assert_eq!(said.text(), "ro\nro");
+    Ok(())
+}
+
+fn the_hosts_user_namespace() -> Done {
+    assert_eq!(sh("--userns host", "tr -s ' ' </proc/self/uid_map"), "0 0 4294967295");
     Ok(())
 }
 
@@ -95,8 +126,7 @@ fn resized_exec() -> Done {
     let script = "trap 'stty size' WINCH; echo ready; while :; do sleep 0.1; done";
     let mut session = container.call("exec -it", &["sh", "-c", script]).at_terminal();
     session.shows("ready");
-    session.resize(21, 55);
-    session.shows("21 55");
+    session.shows_size(21, 55);
     session.types("\x03");
     session.exits(130);
     Ok(())

@@ -26,10 +26,12 @@ pub(crate) fn begin() -> Box<dyn Any> {
     crate::install(&crate::runtime(), "/usr/local/bin/proa");
     snippet::install("Podman", "/etc/containers/containers.conf.d/proa.conf");
     // For --userns auto.
+    Call::new("useradd", &["--system", "containers"]).run().ok();
     for file in ["/etc/subuid", "/etc/subgid"] {
         let text = fs::read_to_string(file).expect("a list of subordinate ids");
         fs::write(file, text + "containers:300000:1000000\n").expect("cannot write");
     }
+    rootless::begin();
     cli::begin(Engine { program: "podman", clear, states: &["/run/proa"] });
     Box::new(())
 }

@@ -51,7 +51,7 @@ fn errors_are_read_from_the_log() -> Done {
 }
 
 fn user_namespaces() -> Done {
-    let maps = "cat /proc/self/uid_map | tr -s ' '; id -u; stat -c %u /bin/busybox";
+    let maps = "awk '{ print $1, $2, $3 }' /proc/self/uid_map; id -u; stat -c %u /bin/busybox";
     assert_eq!(sh("--uidmap 0:200000:5000 --gidmap 0:200000:5000", maps), "0 200000 5000\n0\n0");
     assert_eq!(sh("--uidmap 0:200000:1000 --uidmap 1000:5000:1 -u 1000", "id -u"), "1000");
     let container = sleeper("--uidmap 0:200000:5000 --gidmap 0:200000:5000 -u 7:8");
@@ -193,7 +193,7 @@ fn umask_and_timezone() -> Done {
 /// buildah calls the runtime itself, without conmon.
 fn builds() -> Done {
     build(
-        "FROM docker.io/library/busybox:local\nRUN echo built >/file\nRUN adduser -D worker\nUSER worker\nRUN id -un >/tmp/who\n\
+        "FROM docker.io/library/busybox:local\nRUN echo built >/file\nRUN echo worker:x:7:7::/:/bin/sh >>/etc/passwd\nUSER worker\nRUN id -un >/tmp/who\n\
         CMD cat /file /tmp/who\n",
         "built\nworker",
     )
@@ -232,6 +232,9 @@ fn checkpoint_says_what_is_missing() -> Done {
     let said = container.call("container checkpoint", &[]).run();
     if said.success() {
         return Err(Skip("this runtime has checkpoint".into()));
+    }
+    if said.err.contains("criu") {
+        return Err(Skip("no criu here, which Podman asks for first".into()));
     }
     assert!(said.err.to_lowercase().contains("checkpoint"), "{}", said.err);
     assert_eq!(container.sh("echo fine"), "fine");

@@ -77,6 +77,7 @@ kind: Pod
 metadata: {{ name: kube }}
 spec:
   restartPolicy: Never
+  terminationGracePeriodSeconds: 0
   initContainers:
   - {{ name: first, image: {BUSYBOX}, command: [sh, -c, 'echo made >/shared/file'], volumeMounts: [{{ name: v, mountPath: /shared }}] }}
   containers:
