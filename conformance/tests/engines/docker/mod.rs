@@ -36,6 +36,7 @@ fn begin(heading: &str, shim: &str) -> Box<dyn Any> {
     crate::be_in_the_root();
     set_apart("run this as root");
     crate::install(&crate::runtime(), "/usr/local/bin/proa");
+    std::os::unix::fs::symlink("/usr/local/bin/proa", "/usr/local/sbin/runc").expect("cannot link");
     snippet::install(heading, SETTINGS);
     if shim == "io.containerd.proa.v2" {
         if let Ok(other) = std::env::var("DOCKER_RUNTIME_TYPE") {
