@@ -9,6 +9,8 @@ crate::cases! {
     memory,
     cpus,
     cpu_shares_and_set,
+    block_devices,
+    swappiness,
     processes,
     no_fork_bomb,
     out_of_memory,
@@ -60,6 +62,37 @@ fn cpu_shares_and_set() -> Done {
     Ok(())
 }
 
+fn block_devices() -> Done {
+    let blocks = std::fs::read_dir("/sys/block").expect("a list of block devices");
+    let mut names: Vec<_> = blocks.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.retain(|name| std::path::Path::new("/dev").join(name).exists());
+    names.sort();
+    let name = names.last().ok_or_else(|| Skip("no block device on this machine".into()))?;
+    let number = std::fs::read_to_string(format!("/sys/block/{name}/dev")).expect("a device number");
+    let number = number.trim();
+    let container = sleeper(&format!("--device-read-bps /dev/{name}:1mb --device-write-iops /dev/{name}:50"));
+    let io = of(&container, "blkio")?;
+    if io.unified {
+        let text = io.read("io.max");
+        assert!(text.contains(number) && text.contains("rbps=1048576") && text.contains("wiops=50"), "{text}");
+    } else {
+        assert_eq!(io.read("blkio.throttle.read_bps_device"), format!("{number} 1048576"));
+        assert_eq!(io.read("blkio.throttle.write_iops_device"), format!("{number} 50"));
+    }
+    Ok(())
+}
+
+fn swappiness() -> Done {
+    if own_memory()?.unified {
+        return Err(Skip("cgroup v2 has no swappiness".into()));
+    }
+    let container = sleeper("--memory-swappiness 10 --oom-kill-disable --memory 64m");
+    let memory = of(&container, "memory")?;
+    assert_eq!(memory.read("memory.swappiness"), "10");
+    assert!(memory.read("memory.oom_control").contains("oom_kill_disable 1"));
+    Ok(())
+}
+
 fn processes() -> Done {
     let container = sleeper("--pids-limit 42");
     is(&of(&container, "pids")?, ("pids.max", "42"), ("pids.max", "42"));
@@ -74,9 +107,9 @@ fn no_fork_bomb() -> Done {
 }
 
 fn out_of_memory() -> Done {
+    own_memory()?;
     let script = "x=0123456789; while :; do x=$x$x; done";
     let container = super::start("--memory 24m --memory-swap 24m", &["sh", "-c", script]);
-    of_limits_or_gone()?;
     assert_eq!(container.wait(), "137");
     look::eventually("the engine to know of the kill", || {
         container.inspect("/State/OOMKilled").as_bool() == Some(true)
@@ -84,8 +117,8 @@ fn out_of_memory() -> Done {
     Ok(())
 }
 
-fn of_limits_or_gone() -> Result<(), Skip> {
-    look::own_controller("memory").map(drop).ok_or_else(|| Skip("no controller memory on this machine".into()))
+fn own_memory() -> Result<Controller, Skip> {
+    look::own_controller("memory").ok_or_else(|| Skip("no controller memory on this machine".into()))
 }
 
 fn update() -> Done {

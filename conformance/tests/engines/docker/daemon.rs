@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use conformance::image::{BUSYBOX, Image};
 use conformance::look;
 use conformance::test::Done;
 
@@ -14,6 +15,7 @@ crate::cases! {
     a_runtime_that_is_not_there,
     containers_survive_the_daemon,
     containers_survive_a_killed_daemon,
+    users_of_the_containers_are_remapped,
     without_live_restore_they_end_with_it,
 }
 
@@ -104,6 +106,25 @@ fn containers_survive_a_killed_daemon() -> Done {
                 .all(|pid| look::stat(pid).is_none_or(|stat| stat.comm != "containerd"))
         });
     })
+}
+
+/// Every container then has a user namespace, in a file system with an id map.
+fn users_of_the_containers_are_remapped() -> Done {
+    stop();
+    start(&["--userns-remap", "user"]);
+    crate::cli::load(&Image::new(BUSYBOX));
+    let container = sleeper("--memory 64m -v remapped:/data");
+    let script =
+        "awk '{ print $1, $2, $3 }' /proc/self/uid_map; id -u; stat -c %u /bin/busybox; touch /data/x && echo fine";
+    assert_eq!(container.sh(script), "0 100000 65536\n0\n0\nfine");
+    assert_eq!(look::status(container.pid()).ruid, 100_000);
+    assert_eq!(container.call("exec -u guest", &["id", "-u"]).run().text(), "1000");
+    assert_eq!(sh("--privileged --userns host", "awk '{ print $2 }' /proc/self/uid_map"), "0");
+    container.ok("rm -f");
+    ok(&["volume", "rm", "remapped"]);
+    stop();
+    start(&[]);
+    Ok(())
 }
 
 fn without_live_restore_they_end_with_it() -> Done {

@@ -20,7 +20,9 @@ crate::cases! {
     overlay_volumes,
     cgroup_settings_by_name,
     descriptors,
-    umask_and_timezone,
+    a_umask,
+    as_for_a_systemd_inside,
+    a_container_replaced,
     builds,
     builds_with_limits_of_the_machine,
     checkpoint_and_restore,
@@ -185,8 +187,26 @@ fn descriptors() -> Done {
     Ok(())
 }
 
-fn umask_and_timezone() -> Done {
+fn a_umask() -> Done {
     assert_eq!(sh("--umask 0077", "touch /x; stat -c %a /x"), "600");
+    Ok(())
+}
+
+/// Podman then gives /run, /tmp and a cgroup to write to.
+fn as_for_a_systemd_inside() -> Done {
+    let container = sleeper("--systemd always");
+    let script = "grep -c -E ' (/run|/tmp|/run/lock|/var/log/journal) tmpfs ' /proc/mounts; echo $container";
+    assert_eq!(container.sh(script), "4\npodman");
+    let dir = if look::cgroups() == look::Cgroups::Unified { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/systemd" };
+    assert_eq!(container.sh(&format!("mkdir {dir}/inner && rmdir {dir}/inner && echo fine")), "fine");
+    Ok(())
+}
+
+fn a_container_replaced() -> Done {
+    let first = sleeper("--name same");
+    let pid = first.pid();
+    let second = sleeper("--name same --replace");
+    assert!(!look::is_alive(pid) && look::is_alive(second.pid()));
     Ok(())
 }
 
