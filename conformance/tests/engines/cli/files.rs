@@ -84,7 +84,8 @@ fn a_bind_of_a_file() -> Done {
 }
 
 fn tmpfs() -> Done {
-    let script = "df -k /scratch | tail -n1 | awk '{ print $2 }'; grep ' /scratch ' /proc/mounts; echo x >/scratch/y && echo fine";
+    let script = "df -k /scratch | tail -n1 | awk '{ print $2 }'; grep ' /scratch ' /proc/mounts; \
+        echo x >/scratch/y && echo fine";
     let said = sh("--tmpfs /scratch:size=1m,noexec,mode=1770", script);
     let lines: Vec<_> = said.lines().collect();
     assert_eq!((lines[0], lines[2]), ("1024", "fine"), "{said}");

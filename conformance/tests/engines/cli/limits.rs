@@ -158,7 +158,8 @@ fn a_parent_cgroup() -> Done {
 }
 
 fn devices() -> Done {
-    let script = "[ -c /dev/extra ] && echo there; head -c1 /dev/extra | wc -c; mknod /tmp/k c 1 11 2>/dev/null; head -c1 /tmp/k";
+    let script = "[ -c /dev/extra ] && echo there; head -c1 /dev/extra | wc -c; \
+        mknod /tmp/k c 1 11 2>/dev/null; head -c1 /tmp/k";
     let said = run("--device /dev/zero:/dev/extra:r --cap-add MKNOD", &["sh", "-c", script]);
     assert_eq!(said.out, "there\n1\n");
     assert!(said.err.contains("/tmp/k"), "/dev/kmsg can be opened: {}", said.err);

@@ -28,7 +28,8 @@ fn the_bridge() -> Done {
     let answer =
         std::thread::spawn(move || listener.accept().map(|(mut stream, _)| stream.write_all(b"from the host\n")));
     let script = format!(
-        "ip -o -4 addr show eth0 | grep -c inet; gw=$(ip route | awk '/default/ {{ print $3 }}'); nc $gw {port} </dev/null"
+        "ip -o -4 addr show eth0 | grep -c inet; \
+         gw=$(ip route | awk '/default/ {{ print $3 }}'); nc $gw {port} </dev/null"
     );
     assert_eq!(sh("", &script), "1\nfrom the host");
     answer.join().expect("a thread").and_then(|written| written).expect("the host's end failed");

@@ -42,7 +42,8 @@ fn build(file: &str, buildkit: &str) -> crate::command::Said {
 
 fn builds() -> Done {
     let file = format!(
-        "FROM {BUSYBOX}\nRUN echo built >/file\nRUN echo worker:x:7:7::/:/bin/sh >>/etc/passwd\nUSER worker\nRUN id -un >/tmp/who\nCMD cat /file /tmp/who\n"
+        "FROM {BUSYBOX}\nRUN echo built >/file\n\
+         RUN echo worker:x:7:7::/:/bin/sh >>/etc/passwd\nUSER worker\nRUN id -un >/tmp/who\nCMD cat /file /tmp/who\n"
     );
     build(&file, "0").ok();
     assert_eq!(ok(&["run", "--rm", "local/built:1"]), "built\nworker");

@@ -111,7 +111,8 @@ fn mount_options() -> Done {
     let dir = tempfile::tempdir().expect("no temporary directory");
     std::fs::write(dir.path().join("file"), "x").expect("cannot write");
     let path = dir.path().display();
-    let script = "grep ' /m ' /proc/mounts | cut -d' ' -f4 | tr , '\\n' | grep -E 'noexec|nosuid|nodev|^ro$' | sort | paste -sd, -";
+    let script = "grep ' /m ' /proc/mounts | cut -d' ' -f4 | tr , '\\n' | \
+        grep -E 'noexec|nosuid|nodev|^ro$' | sort | paste -sd, -";
     assert_eq!(sh(&format!("-v {path}:/m:ro,noexec,nosuid,nodev"), script), "nodev,noexec,nosuid,ro");
     // An idmapped mount: files of the host's root are the container's root's.
     let maps = "--uidmap 0:200000:5000 --gidmap 0:200000:5000";
@@ -179,7 +180,8 @@ fn cgroup_settings_by_name() -> Done {
 }
 
 fn descriptors() -> Done {
-    let script = "exec 3</etc/hostname 4</etc/passwd; exec podman run --rm --preserve-fds 2 docker.io/library/busybox:local \
+    let script = "exec 3</etc/hostname 4</etc/passwd; \
+        exec podman run --rm --preserve-fds 2 docker.io/library/busybox:local \
         sh -c 'cat <&3 | wc -l; ls /proc/self/fd | tr \"\\n\" \" \"; head -n1 <&4'";
     let said =
         crate::command::Call::new("sh", &["-c", script]).env("PODMAN_IGNORE_CGROUPSV1_WARNING", "1").run().text();
@@ -213,7 +215,8 @@ fn a_container_replaced() -> Done {
 /// buildah calls the runtime itself, without conmon.
 fn builds() -> Done {
     build(
-        "FROM docker.io/library/busybox:local\nRUN echo built >/file\nRUN echo worker:x:7:7::/:/bin/sh >>/etc/passwd\nUSER worker\nRUN id -un >/tmp/who\n\
+        "FROM docker.io/library/busybox:local\nRUN echo built >/file\n\
+         RUN echo worker:x:7:7::/:/bin/sh >>/etc/passwd\nUSER worker\nRUN id -un >/tmp/who\n\
         CMD cat /file /tmp/who\n",
         "built\nworker",
     )

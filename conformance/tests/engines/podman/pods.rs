@@ -79,7 +79,10 @@ spec:
   restartPolicy: Never
   terminationGracePeriodSeconds: 0
   initContainers:
-  - {{ name: first, image: {BUSYBOX}, command: [sh, -c, 'echo made >/shared/file'], volumeMounts: [{{ name: v, mountPath: /shared }}] }}
+  - name: first
+    image: {BUSYBOX}
+    command: [sh, -c, 'echo made >/shared/file']
+    volumeMounts: [{{ name: v, mountPath: /shared }}]
   containers:
   - name: main
     image: {BUSYBOX}
