@@ -93,6 +93,14 @@ churn: $(if $(RUNTIME),,build) ## a thousand containers below containerd, with r
 bench-shim: $(if $(RUNTIME),,build) ## memory and time of the shim beside containerd's own
 	$(ENGINES) containerd-bench </dev/null
 
+# make test-podman test-docker [RUNTIME=PATH] [TESTS="WORDS OF TESTS' NAMES"]
+.PHONY: test-podman test-docker
+test-podman: $(if $(RUNTIME),,build) ## Podman with proa, by root and by a user
+	$(ENGINES) podman $(TESTS) </dev/null
+test-docker: $(if $(RUNTIME),,build) ## Docker with proa as its runtime, and with its shim
+	$(ENGINES) docker $(TESTS) </dev/null
+	$(ENGINES) docker-shim $(TESTS) </dev/null
+
 # make stress [SETTINGS="hybrid native-v2 vm-v2"] [STRESS="--parallel 500 --killed 200 --systemd"]
 SETTINGS ?= hybrid native-v2
 .PHONY: stress

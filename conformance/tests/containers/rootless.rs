@@ -22,6 +22,7 @@ crate::cases! {
     "" => limits_without_a_cgroup,
     "" => a_cgroup_asked_for_by_path,
     "" => permission_insisted_on,
+    "" => the_callers_cgroup_is_shown,
     "" => a_delegated_cgroup,
     "" => oom_score,
     "" => devices_are_the_hosts,
@@ -226,6 +227,24 @@ fn permission_insisted_on(t: &Test<'_>) -> Done {
     let output = as_user(t.run_call(&bundle, &t.id())).global("--rootless=false").output().fails();
     t.proa_says(&output, "linux.cgroupsPath: mkdir");
     t.assert_clean_failure(&output);
+    Ok(())
+}
+
+/// Who may not make a cgroup stays in the caller's, and a mount of type cgroup shows that one.
+fn the_callers_cgroup_is_shown(t: &Test<'_>) -> Done {
+    t.not_by_systemd("a user without a session has none")?;
+    let mut bundle = bundle(t);
+    bundle.without_namespace("cgroup");
+    bundle.config["mounts"].as_array_mut().expect("mounts").retain(|mount| mount["destination"] != "/sys/fs/cgroup");
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "ro"]);
+    let dir = match look::cgroups() {
+        look::Cgroups::Unified => "/sys/fs/cgroup",
+        look::Cgroups::Hybrid => "/sys/fs/cgroup/systemd",
+    };
+    bundle.sh(&format!("cat {dir}/cgroup.procs >/dev/null && mkdir {dir}/a 2>/dev/null || echo read-only"));
+    let output = as_user(t.run_call(&bundle, &t.id())).output().ok();
+    assert_eq!(output.stdout(), "read-only\n");
+    assert_eq!(output.stderr(), "");
     Ok(())
 }
 

@@ -9,15 +9,19 @@
 //! are absolute paths; both default to the release build of the checkout. A test that cannot say anything is skipped with
 //! its reason, and counted. The last line but the list of skips is `N passed, N failed, N skipped`.
 
+mod cli;
+mod command;
 mod containerd;
 mod cri;
 mod docker;
 mod podman;
+mod snippet;
 
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use conformance::test::{Done, Skip};
@@ -40,17 +44,33 @@ pub(crate) use cases;
 struct Engine {
     name: &'static str,
     begin: fn() -> Box<dyn Any>,
-    topics: &'static [&'static [Case]],
+    topics: fn() -> Vec<&'static [Case]>,
 }
 
 const ENGINES: &[Engine] = &[
-    Engine { name: "podman", begin: podman::begin, topics: podman::TOPICS },
-    Engine { name: "docker", begin: docker::begin, topics: docker::TOPICS },
-    Engine { name: "containerd", begin: containerd::begin, topics: containerd::TOPICS },
-    Engine { name: "containerd-churn", begin: containerd::begin, topics: containerd::CHURN },
-    Engine { name: "containerd-bench", begin: containerd::begin, topics: containerd::BENCH },
-    Engine { name: "cri", begin: cri::begin, topics: cri::TOPICS },
+    Engine { name: "podman", begin: podman::begin, topics: podman::topics },
+    Engine { name: "docker", begin: docker::with_path, topics: docker::topics },
+    Engine { name: "docker-shim", begin: docker::with_shim, topics: docker::topics },
+    Engine { name: "containerd", begin: containerd::begin, topics: || containerd::TOPICS.to_vec() },
+    Engine { name: "containerd-churn", begin: containerd::begin, topics: || containerd::CHURN.to_vec() },
+    Engine { name: "containerd-bench", begin: containerd::begin, topics: || containerd::BENCH.to_vec() },
+    Engine { name: "cri", begin: cri::begin, topics: || cri::TOPICS.to_vec() },
 ];
+
+/// What a test has left on the machine, asked after each; an engine that knows how to look sets it when it begins.
+pub(crate) static AFTER: OnceLock<fn() -> Vec<String>> = OnceLock::new();
+
+/// Ends the test program unless this is the root of settings/engines, or a machine of settings/vm with engines in it,
+/// whose files and networks may be changed.
+pub(crate) fn be_in_the_root() {
+    let made_by_us = Path::new("/etc/systemd/system/job.target").exists();
+    assert!(made_by_us, "run this by conformance/settings/engines");
+}
+
+/// Copies a program to where users have it.
+pub(crate) fn install(program: &Path, to: &str) {
+    std::fs::copy(program, to).unwrap_or_else(|error| panic!("cannot copy {} to {to}: {error}", program.display()));
+}
 
 /// The runtime under test.
 pub(crate) fn runtime() -> PathBuf {
@@ -74,8 +94,9 @@ fn main() -> ExitCode {
         eprintln!("engines: name one of {}", ENGINES.iter().map(|e| e.name).collect::<Vec<_>>().join(", "));
         return ExitCode::FAILURE;
     };
+    let topics = (engine.topics)();
     let wanted = |case: &&Case| words.len() == 1 || words[1..].iter().any(|word| case.name.contains(word.as_str()));
-    let cases: Vec<&Case> = engine.topics.iter().copied().flatten().filter(wanted).collect();
+    let cases: Vec<&Case> = topics.iter().copied().flatten().filter(wanted).collect();
     if list {
         cases.iter().for_each(|case| println!("{}", case.name));
         return ExitCode::SUCCESS;
@@ -84,7 +105,14 @@ fn main() -> ExitCode {
     let (mut passed, mut failed, mut skips) = (0, Vec::new(), Vec::new());
     for case in cases {
         let begun = Instant::now();
-        let word = match panic::catch_unwind(AssertUnwindSafe(case.test)) {
+        let done = panic::catch_unwind(AssertUnwindSafe(case.test));
+        let left = AFTER.get().map(|left| left()).unwrap_or_default();
+        left.iter().for_each(|thing| println!("  left by {}: {thing}", case.name));
+        let word = match done {
+            Ok(_) if !left.is_empty() => {
+                failed.push(case.name);
+                "FAILED"
+            }
             Ok(Ok(())) => {
                 passed += 1;
                 "ok"

@@ -42,6 +42,7 @@ pub(super) fn make_cgroup(plan: &mut Plan) -> Result<Cgroup> {
             }
             log::debug!("going on without a cgroup: {error}");
             plan.cgroup = Place::disabled();
+            crate::plan::show_own_cgroups(&mut plan.root)?;
             Ok(plan.cgroup.create()?)
         }
         made => made.map_err(|error| bad("linux.cgroupsPath", error)),

@@ -27,6 +27,7 @@ pub(crate) use landlock::{ANNOTATION as LANDLOCK_ANNOTATION, Landlock};
 pub(crate) use linux::intel_rdt as intel_rdt_of;
 pub(crate) use linux::{IntelRdt, NetDevice};
 pub(crate) use mapped_ids::IdSource;
+pub(crate) use mounts::show_own_cgroups;
 pub(crate) use namespaces::{IdMapping, IdMaps, NAMESPACES, Namespaces};
 pub(crate) use process::{Process, ProcessOptions, memory_policy_words};
 pub(crate) use resources::updated as updated_limits;

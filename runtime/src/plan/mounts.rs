@@ -418,6 +418,42 @@ fn cgroups(
     Ok(CgroupMount::Hierarchies { hierarchies, aliases, fresh: namespaces.has_new(libc::CLONE_NEWCGROUP) })
 }
 
+/// Has every mount of type `cgroup` show the cgroups that this process is in, where the container stays in them. What
+/// cannot be reached is left out.
+pub(crate) fn show_own_cgroups(root: &mut Plan) -> Result<()> {
+    let mounts = root.mounts.iter_mut().filter_map(|mount| match &mut mount.what {
+        What::Cgroup(cgroups) => Some(cgroups),
+        _ => None,
+    });
+    let mut found = None;
+    for mount in mounts {
+        let (host, own) = match &found {
+            Some(found) => found,
+            None => {
+                let host = cgroup::Host::detect()?;
+                let own = host.place_of(std::process::id() as i32).unwrap_or(cgroup::Place::disabled());
+                found.insert((host, own))
+            }
+        };
+        let unified = own.unified_path().map(|path| path_text("linux.cgroupsPath", &path)).transpose()?;
+        match mount {
+            CgroupMount::Unified { fallback, .. } => *fallback = unified,
+            CgroupMount::Hierarchies { hierarchies, .. } => {
+                for hierarchy in std::mem::take(hierarchies) {
+                    let v1 = host.hierarchies().iter().find(|it| it.name().as_bytes() == hierarchy.name.to_bytes());
+                    let source = match v1.and_then(|it| own.path_in(it)) {
+                        Some(path) => Some(path_text("linux.cgroupsPath", &path)?),
+                        None if v1.is_none() => unified.clone(),
+                        None => None,
+                    };
+                    hierarchies.extend(source.map(|source| Hierarchy { source, ..hierarchy }));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Where a service's readiness socket is bound, and its name in the container's environment.
 pub(crate) const NOTIFY_DIR: &str = "/run/notify";
 
