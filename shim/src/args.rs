@@ -102,6 +102,6 @@ mod tests {
         assert!(of("-id").unwrap_err().contains("-id"));
         assert!(of("-nope").unwrap_err().contains("nope"));
         assert!(of("begin").unwrap_err().contains("begin"));
-        assert_eq!(of("-debug=false").unwrap().debug, false);
+        assert!(!of("-debug=false").unwrap().debug);
     }
 }

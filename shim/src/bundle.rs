@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 /// Containers with the same value share a shim: containerd's own annotation, then Kubernetes'.
 const GROUPS: [&str; 2] = ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"];
@@ -50,9 +51,51 @@ impl Config {
     }
 }
 
+/// Adds mounts to DIR/config.json: those of a pod, which containerd leaves to who makes the pod. Where the container has
+/// one at the same place it keeps it, but for a /dev/shm of its own.
+///
+/// # Errors
+/// The file cannot be read or written.
+pub(crate) fn add_mounts(bundle: &Path, added: &[Value]) -> std::io::Result<()> {
+    if added.is_empty() {
+        return Ok(());
+    }
+    let path = bundle.join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+    let Some(config) = config.as_object_mut() else { return Ok(()) };
+    if let Value::Array(mounts) = config.entry("mounts").or_insert_with(|| Value::Array(Vec::new())) {
+        for mount in added {
+            let here = mounts.iter_mut().find(|it| it["destination"] == mount["destination"]);
+            match here {
+                Some(own) if own["destination"] == "/dev/shm" && own["type"] == "tmpfs" => *own = mount.clone(),
+                Some(_) => {}
+                None => mounts.push(mount.clone()),
+            }
+        }
+    }
+    let new = bundle.join("config.json.new");
+    std::fs::write(&new, serde_json::to_vec(config)?)?;
+    std::fs::rename(new, path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mounts_of_a_pod() {
+        let bundle = std::env::temp_dir().join(format!("shim-bundle-{}", std::process::id()));
+        std::fs::create_dir_all(&bundle).unwrap();
+        let at = |destination: &str, kind: &str| serde_json::json!({ "destination": destination, "type": kind });
+        let config = serde_json::json!({ "mounts": [at("/dev/shm", "tmpfs"), at("/etc/hosts", "own")], "kept": 1 });
+        std::fs::write(bundle.join("config.json"), config.to_string()).unwrap();
+        add_mounts(&bundle, &[at("/dev/shm", "bind"), at("/etc/hosts", "bind"), at("/etc/hostname", "bind")]).unwrap();
+        let config: Value = serde_json::from_slice(&std::fs::read(bundle.join("config.json")).unwrap()).unwrap();
+        let kinds: Vec<_> =
+            config["mounts"].as_array().unwrap().iter().map(|it| it["type"].as_str().unwrap()).collect();
+        assert_eq!((kinds.as_slice(), &config["kept"]), (["bind", "own", "bind"].as_slice(), &Value::from(1)));
+        std::fs::remove_dir_all(&bundle).unwrap();
+    }
 
     #[test]
     fn groups_and_namespaces() {

@@ -54,9 +54,12 @@ pub(crate) struct Container {
     pub(crate) endings: Mutex<Endings>,
     pub(crate) events: Events,
     pub(crate) cgroup: OnceLock<Watched>,
-    pub(crate) kills: Mutex<HashMap<(u32, bool), Arc<OnceCell<Result<()>>>>>,
+    pub(crate) kills: Mutex<HashMap<(u32, bool), Kill>>,
     pub(crate) deleted: OnceCell<Deleted>,
 }
+
+/// One that is under way, by signal and whether to all processes.
+pub(crate) type Kill = Arc<OnceCell<Result<()>>>;
 
 /// How the ends of processes are ordered.
 #[derive(Debug, Default)]
@@ -80,7 +83,7 @@ pub(crate) struct Deleted {
 
 /// The words of a command line.
 macro_rules! words {
-    ($($word:expr),* $(,)?) => { vec![$(std::ffi::OsString::from($word)),*] };
+    ($($word:expr),* $(,)?) => { [$(std::ffi::OsString::from($word)),*] };
 }
 pub(crate) use words;
 
@@ -294,7 +297,7 @@ impl Container {
     async fn run_exec(&self, process: &Process) -> Result<(i32, Streams, tokio::sync::oneshot::Receiver<Exit>)> {
         let name = |ending| self.file(&process.exec_id, ending);
         let pid_file = name("pid");
-        let mut args = words!["exec", "--process", name("json"), "--detach", "--pid-file", &pid_file];
+        let mut args = Vec::from(words!["exec", "--process", name("json"), "--detach", "--pid-file", &pid_file]);
         let log = format!("exec-{}.log", process.exec_id);
         let with = With { log: Some(&log), ..With::default() };
         let socket = format!("exec-{}.sock", process.exec_id);
@@ -342,7 +345,7 @@ impl Container {
             kills.entry(key).or_default().clone()
         };
         let kill = async || {
-            let mut args = words!["kill"];
+            let mut args = Vec::from(words!["kill"]);
             if all {
                 args.push("--all".into());
             }
@@ -396,7 +399,7 @@ impl Container {
     /// # Errors
     /// The runtime says no.
     pub(crate) async fn checkpoint(&self, path: &str, flags: Vec<OsString>) -> Result<()> {
-        let mut args = words!["checkpoint", "--image-path", path];
+        let mut args = Vec::from(words!["checkpoint", "--image-path", path]);
         args.extend(flags);
         args.push(self.id.clone().into());
         self.runtime.call(&args, With::default()).await?;

@@ -96,7 +96,7 @@ impl Container {
 
     async fn create_init(self: &Arc<Self>, mounts: Option<Mounts>) -> Result<i32> {
         let pid_file = self.bundle.join(PID_FILE);
-        let mut args = words!["create", "--bundle", &self.bundle, "--pid-file", &pid_file];
+        let mut args = Vec::from(words!["create", "--bundle", &self.bundle, "--pid-file", &pid_file]);
         args.extend(restore::flags(&self.options));
         if self.options.no_new_keyring {
             args.push("--no-new-keyring".into());

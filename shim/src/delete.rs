@@ -43,8 +43,10 @@ pub(crate) fn delete(args: &Args, bundle: &Path) -> Result<(), String> {
         let why = String::from_utf8_lossy(&output.stderr);
         return Err(format!("{} delete --force {}: {}", program.display(), args.id, why.trim()));
     }
-    // Nothing of this shim's is mounted here; another's, that it took the place of, may have mounted the root.
-    while umount2(&bundle.join("rootfs"), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {}
+    // A sandbox's shm. Roots are not mounted here; but by another shim, which this one took the place of.
+    for mounted in ["shm", "rootfs"] {
+        while umount2(&bundle.join(mounted), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {}
+    }
     remove_socket(bundle);
 
     let response =

@@ -32,7 +32,8 @@ impl Container {
     /// The runtime says no.
     pub(crate) async fn restore(self: &Arc<Self>, restore: &Restore) -> Result<()> {
         let pid_file = self.bundle.join(PID_FILE);
-        let mut args = words!["restore", "--detach", "--pid-file", &pid_file, "--image-path", &restore.image];
+        let mut args =
+            Vec::from(words!["restore", "--detach", "--pid-file", &pid_file, "--image-path", &restore.image]);
         let work = if self.options.criu_work_path.is_empty() {
             self.bundle.join("criu-work")
         } else {

@@ -206,12 +206,12 @@ fn last_error(log: &Path, before: u64) -> Option<String> {
     let mut text = Vec::new();
     file.take(MOST).read_to_end(&mut text).ok()?;
     let text = String::from_utf8_lossy(&text);
-    let errors = text.lines().filter_map(|line| {
+    let mut errors = text.lines().rev().filter_map(|line| {
         let entry: serde_json::Value = serde_json::from_str(line).ok()?;
         let level = entry.get("level")?.as_str()?;
         (level == "error" || level == "fatal").then(|| entry.get("msg")?.as_str().map(str::to_owned))?
     });
-    errors.last()
+    errors.next()
 }
 
 /// What the words of runtimes mean: runc's, and those that others took over.

@@ -1,15 +1,17 @@
 //! What a shim has: the containers of one group, and the end of itself when there are none.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use containerd_shim_protos::api::CreateTaskRequest;
 use containerd_shim_protos::events::task::TaskDelete;
+use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use crate::bundle;
 use crate::container::{Container, Deleted};
 use crate::error::{Error, Result};
 use crate::events::{Events, timestamp};
@@ -32,6 +34,8 @@ pub(crate) struct Shim {
     /// Where it is found. Taken once: what is there later is another's.
     socket: Mutex<Option<PathBuf>>,
     state: Mutex<State>,
+    /// A creation is over.
+    settled: Notify,
     end: Notify,
 }
 
@@ -41,8 +45,12 @@ struct State {
     /// Being created.
     coming: HashSet<String>,
     gone: VecDeque<(String, Deleted)>,
+    /// The end was asked for while a container was being created, by a client that had given up.
+    unwanted: bool,
     /// Others than containers that need the shim: sandboxes.
     held: usize,
+    /// Mounts for every container, of the pod.
+    mounts: Vec<Value>,
     /// Counts what happens, so that a time without anything can be told.
     changes: u64,
 }
@@ -62,6 +70,7 @@ impl Shim {
             events,
             socket: Mutex::new(socket),
             state: Mutex::default(),
+            settled: Notify::new(),
             end: Notify::new(),
         });
         shim.end_when_idle();
@@ -95,25 +104,44 @@ impl Shim {
             if state.containers.contains_key(&request.id) || !state.coming.insert(request.id.clone()) {
                 return Err(Error::AlreadyExists(format!("container {} exists", request.id)));
             }
+            state.unwanted = false;
             state.changes += 1;
             Ok(())
         })?;
-        let created = Container::create(request, &self.namespace, &self.reaper, &self.events).await;
+        let mounts = self.with(|state| state.mounts.clone());
+        let created = match bundle::add_mounts(Path::new(&request.bundle), &mounts) {
+            Ok(()) => Container::create(request, &self.namespace, &self.reaper, &self.events).await,
+            Err(error) => Err(Error::failed(format!("mounts of the pod in {}", request.bundle))(error)),
+        };
         self.with(|state| {
             state.coming.remove(&request.id);
             if let Ok(container) = &created {
                 state.containers.insert(request.id.clone(), container.clone());
             }
         });
-        self.end_when_idle();
+        self.settled.notify_waiters();
+        self.end_when_empty();
         created.map(|container| container.init.pid())
     }
 
-    /// Deletes a container, and tells of it. One that was deleted a moment ago is so again.
+    /// Waits until a container is not being created any more.
+    async fn settled(&self, id: &str) {
+        loop {
+            let settled = self.settled.notified();
+            if !self.with(|state| state.coming.contains(id)) {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// Deletes a container, and tells of it. One that was deleted a moment ago is so again; one that is being created is
+    /// deleted as soon as it is there.
     ///
     /// # Errors
     /// There is none, it runs, or the runtime says no.
     pub(crate) async fn delete(self: &Arc<Self>, id: &str) -> Result<Deleted> {
+        self.settled(id).await;
         let container = match self.container(id) {
             Ok(container) => container,
             Err(error) => {
@@ -139,9 +167,14 @@ impl Shim {
                 exited_at: timestamp(deleted.exit.at),
                 ..Default::default()
             });
-            self.end_when_idle();
+            self.end_when_empty();
         }
         Ok(deleted)
+    }
+
+    /// Every container that is created from now on has these mounts.
+    pub(crate) fn set_mounts(&self, mounts: Vec<Value>) {
+        self.with(|state| state.mounts = mounts);
     }
 
     /// Something that is no container needs the shim.
@@ -155,14 +188,26 @@ impl Shim {
     /// It does not any more.
     pub(crate) fn release(self: &Arc<Self>) {
         self.with(|state| state.held -= 1);
-        self.end_when_idle();
+        self.end_when_empty();
     }
 
     /// Ends the shim, unless there are containers.
     pub(crate) fn shutdown(&self) {
-        if self.with(|state| state.is_empty()) {
+        let empty = self.with(|state| {
+            state.unwanted |= !state.coming.is_empty();
+            state.is_empty()
+        });
+        if empty {
             self.hide();
             self.end.notify_one();
+        }
+    }
+
+    /// At once, if that was asked for; else in a while.
+    fn end_when_empty(self: &Arc<Self>) {
+        match self.with(|state| state.unwanted && state.is_empty()) {
+            true => self.shutdown(),
+            false => self.end_when_idle(),
         }
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct Holder {
     ended: Option<oneshot::Receiver<Exit>>,
     /// By their names in the specification.
     namespaces: Vec<(&'static str, File)>,
+    /// The process ends when this is closed: it never outlives the shim.
+    _alive: io::PipeWriter,
 }
 
 impl Holder {
@@ -36,7 +38,8 @@ impl Holder {
         let (mut said, say) = io::pipe().map_err(failed("pipe"))?;
         let program = std::env::current_exe().map_err(failed("own program"))?;
         let mut command = Command::new(program);
-        command.arg("pause").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).env_clear();
+        let (watched, alive) = io::pipe().map_err(failed("pipe"))?;
+        command.arg("pause").stdin(watched).stdout(Stdio::null()).stderr(Stdio::null()).env_clear();
         command.current_dir("/");
         let (config, netns) = (config.clone(), netns.to_owned());
         let shares_pids = config.shares_pids;
@@ -59,7 +62,7 @@ impl Holder {
         let ended = reaper.watch(pid);
         drop(expecting);
         let process = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        let mut holder = Holder { pid, process, ended: Some(ended), namespaces: Vec::new() };
+        let mut holder = Holder { pid, process, ended: Some(ended), namespaces: Vec::new(), _alive: alive };
         let kinds = [("ipc", !config.host_ipc), ("uts", !config.host_network), ("pid", config.shares_pids)];
         for (kind, _) in kinds.into_iter().filter(|(_, own)| *own) {
             let path = format!("/proc/{pid}/ns/{kind}");

@@ -136,15 +136,18 @@ impl Sandboxes {
         }
         let version = std::env::var("CONTAINERD_VERSION").unwrap_or_default();
         let mut holder = Holder::start(&pod.config, &pod.netns, &self.shim.reaper).await?;
+        let files = Files::make(&pod.bundle, &pod.config)?;
         let mut spec = MessageField::none();
         if by_path(&version) {
-            let files = Files::make(&pod.bundle, &pod.config)?;
-            spec = MessageField::some(as_spec(&holder, &pod, &files));
-            pod.with(|state| state.files = Some(files));
             if !pod.config.shares_pids {
                 holder.end_process().await;
             }
+            spec = MessageField::some(as_spec(&holder, &pod, &files));
+        } else {
+            // It does not ask for them either.
+            self.shim.set_mounts(files.mounts());
         }
+        pod.with(|state| state.files = Some(files));
         let created = SystemTime::now();
         let ended = holder.ended();
         pod.with(|state| (state.holder, state.created) = (Some(holder), Some(created)));
