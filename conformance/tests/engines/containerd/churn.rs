@@ -92,7 +92,8 @@ fn mortal(t: &Test, milliseconds: u64) -> PathBuf {
 fn containers(count: usize) -> Done {
     let t = Test::begin();
     let before = oracle::sockets();
-    let seed = number("CHURN_SEED", std::process::id() as usize) as u64;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+    let seed = number("CHURN_SEED", now as usize) as u64;
     let (next, told) = (AtomicUsize::new(0), Mutex::new(BTreeMap::<Fate, (usize, Duration)>::new()));
     let fates = Mutex::new(BTreeMap::<String, Fate>::new());
     // All made before the threads: what a wrapper is written by must not be open when another thread forks.
