@@ -5,7 +5,6 @@ use std::time::Duration;
 use conformance::look;
 use conformance::test::{Done, Skip};
 use containerd_shim_protos::api;
-use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::ttrpc::proto::Code;
 use serde_json::json;
 
