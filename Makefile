@@ -69,11 +69,20 @@ export CHURN_CONTAINERS CHURN_EXECS CHURN_SEED
 SHIM_RUNTIME ?= io.containerd.proa.v2
 ENGINES = @$(NEED) busybox busybox-static unshare util-linux; \
 	bin=$$(cargo test -q --locked -p conformance --test engines --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*engines-[^"]*\)".*/\1/p') && \
-	sync && conformance/settings/engines $(if $(RUNTIME)$(SHIM),$(foreach f,$(filter-out /usr/% $(CURDIR)/%,$(RUNTIME) $(SHIM)),--mount $f=$f)) -- \
+	sync && conformance/settings/engines $(MOUNTS) $(if $(RUNTIME)$(SHIM),$(foreach f,$(filter-out /usr/% $(CURDIR)/%,$(RUNTIME) $(SHIM)),--mount $f=$f)) -- \
 	env RUST_BACKTRACE=0 RUNTIME=$(or $(RUNTIME),$(PROA)) SHIM=$(or $(SHIM),$(CURDIR)/target/release/containerd-shim-proa-v2) SHIM_RUNTIME=$(SHIM_RUNTIME) $$bin
 .PHONY: test-containerd
 test-containerd: $(if $(RUNTIME),,build) ## the shim below a real containerd, with its own client and by hand (root)
 	$(ENGINES) containerd $(CONTAINERD) </dev/null
+
+# make test-cri [RUNTIME=PATH] [SHIM=PATH] [SHIM_RUNTIME=io.containerd.runc.v2] [CRITEST="REGEX OF TESTS' NAMES"]
+CRI_BUILT = $(or $(shell conformance/cri/build),$(error cannot build critest))
+.PHONY: test-cri
+test-cri: $(if $(RUNTIME),,build) ## Kubernetes' CRI conformance tests, critest, through containerd (root)
+	$(ENGINES) cri </dev/null
+test-cri: private MOUNTS = --mount $(CRI_BUILT)=$(CRI_BUILT)
+test-cri: private export CRI_TOOLS = $(CRI_BUILT)
+test-cri: private export CRITEST ?=
 
 # make churn [CHURN_CONTAINERS=1000] [CHURN_EXECS=10000] [CHURN_SEED=N]
 .PHONY: churn

@@ -1,5 +1,5 @@
-//! An image that every engine takes without a registry: an OCI image layout as one tar, with one layer of a static
-//! busybox and, for `docker load` and `podman load`, Docker's manifest.json.
+//! An image that every engine takes without a registry: an OCI image layout as one tar, with a layer of a static
+//! busybox, maybe one of more files, and, for `docker load` and `podman load`, Docker's manifest.json.
 //!
 //! Not here: what an engine makes of it.
 
@@ -27,12 +27,36 @@ const GROUP: &str = "root:x:0:\ntty:x:5:\nguest:x:1000:\nnogroup:x:65534:\n";
 pub struct Image {
     name: String,
     config: Value,
+    files: Vec<(String, u32, Vec<u8>)>,
+}
+
+/// What a registry serves of an image: the digest of its manifest, and all of it by digest.
+#[derive(Debug)]
+pub struct Parts {
+    /// The digest of the manifest, as `sha256:HEX`.
+    pub manifest: String,
+    /// Manifest, config and layers by digest.
+    pub blobs: BTreeMap<String, Vec<u8>>,
 }
 
 impl Image {
     /// An image of this name (`REGISTRY/PATH:TAG`) that runs /bin/sh.
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), config: json!({ "Env": ["PATH=/bin"], "Cmd": ["/bin/sh"] }) }
+        let config = json!({ "Env": ["PATH=/bin"], "Cmd": ["/bin/sh"] });
+        Self { name: name.to_owned(), config, files: Vec::new() }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Adds a file of root's, or replaces one, by a second layer that lies on the one of busybox.
+    #[must_use]
+    pub fn file(mut self, path: &str, mode: u32, data: &[u8]) -> Self {
+        self.files.push((path.to_owned(), mode, data.to_vec()));
+        self
     }
 
     /// The program that is run unless the user names one.
@@ -47,7 +71,7 @@ impl Image {
         self.with("Entrypoint", json!(words))
     }
 
-    /// Adds a variable, as `NAME=VALUE`.
+    /// Adds a variable, as `NAME=VALUE`; the last of a name counts.
     #[must_use]
     pub fn env(mut self, variable: &str) -> Self {
         self.config["Env"].as_array_mut().expect("a list").push(json!(variable));
@@ -78,9 +102,25 @@ impl Image {
         fs::write(path, self.tar()).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
     }
 
-    fn tar(&self) -> Vec<u8> {
+    /// What a registry serves of it.
+    #[must_use]
+    pub fn parts(&self) -> Parts {
+        let (manifest, _, blobs) = self.build();
+        let of = |hex: &str| format!("sha256:{hex}");
+        let digest = manifest["digest"].as_str().expect("a digest").to_owned();
+        Parts { manifest: digest, blobs: blobs.into_iter().map(|(hex, data)| (of(&hex), data)).collect() }
+    }
+
+    /// The descriptor of the manifest, the manifest, and all blobs by the hex digits of their digests.
+    fn build(&self) -> (Value, Value, BTreeMap<String, Vec<u8>>) {
         let mut blobs = BTreeMap::new();
-        let layer = blob(&mut blobs, "layer.v1.tar", layer());
+        let mut layers = vec![blob(&mut blobs, "layer.v1.tar", layer())];
+        if !self.files.is_empty() {
+            let mut tar = Builder::new(Vec::new());
+            self.files.iter().for_each(|(path, mode, data)| file(&mut tar, path, *mode, data));
+            layers.push(blob(&mut blobs, "layer.v1.tar", tar.into_inner().expect("a tar in memory")));
+        }
+        let diff_ids: Vec<&Value> = layers.iter().map(|layer| &layer["digest"]).collect();
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
             "aarch64" => "arm64",
@@ -94,25 +134,27 @@ impl Image {
                 "os": "linux",
                 "config": self.config,
                 // An uncompressed layer has the same digest in both roles.
-                "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
+                "rootfs": { "type": "layers", "diff_ids": diff_ids },
             }),
         );
-        let mut manifest = blob_of(
-            &mut blobs,
-            "manifest.v1+json",
-            &json!({
-                "schemaVersion": 2,
-                "mediaType": "application/vnd.oci.image.manifest.v1+json",
-                "config": config,
-                "layers": [layer],
-            }),
-        );
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": config,
+            "layers": layers,
+        });
+        (blob_of(&mut blobs, "manifest.v1+json", &manifest), manifest, blobs)
+    }
+
+    fn tar(&self) -> Vec<u8> {
+        let (mut descriptor, manifest, blobs) = self.build();
         // containerd reads the first name, the specification's tools the second.
         let tag = self.name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
-        manifest["annotations"] =
+        descriptor["annotations"] =
             json!({ "io.containerd.image.name": self.name, "org.opencontainers.image.ref.name": tag });
-        let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
-        let docker = json!([{ "Config": path_of(&config), "RepoTags": [self.name], "Layers": [path_of(&layer)] }]);
+        let index = json!({ "schemaVersion": 2, "manifests": [descriptor] });
+        let layers: Vec<String> = manifest["layers"].as_array().expect("a list").iter().map(path_of).collect();
+        let docker = json!([{ "Config": path_of(&manifest["config"]), "RepoTags": [self.name], "Layers": layers }]);
 
         let mut tar = Builder::new(Vec::new());
         file(&mut tar, "oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#);
@@ -142,9 +184,10 @@ fn layer() -> Vec<u8> {
         tar.append_data(&mut header, format!("{dir}/"), std::io::empty()).expect("a tar in memory");
     }
     file(&mut tar, "bin/busybox", 0o755, &fs::read(busybox).expect("cannot read busybox"));
+    // Hard links, as in busybox's own image: what covers one applet leaves the others.
     for applet in list.lines().filter(|applet| *applet != "busybox") {
-        let mut header = header(EntryType::Symlink, 0o777);
-        tar.append_link(&mut header, format!("bin/{applet}"), "busybox").expect("a tar in memory");
+        let mut header = header(EntryType::Link, 0o755);
+        tar.append_link(&mut header, format!("bin/{applet}"), "bin/busybox").expect("a tar in memory");
     }
     file(&mut tar, "etc/passwd", 0o644, PASSWD.as_bytes());
     file(&mut tar, "etc/group", 0o644, GROUP.as_bytes());

@@ -59,6 +59,11 @@ impl Api {
         self.propagate(CWD, c"/", propagation)
     }
 
+    /// Changes the propagation of the mount whose root is the working directory.
+    pub(crate) fn propagate_here(&self, propagation: Propagation) -> Result<()> {
+        self.propagate(CWD, c".", propagation)
+    }
+
     /// Changes the propagation of a mount.
     pub(crate) fn propagate_mount(&self, mount: BorrowedFd<'_>, propagation: Propagation) -> Result<()> {
         if !self.setattr.get() {

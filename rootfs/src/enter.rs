@@ -3,7 +3,7 @@
 use crate::Root;
 use crate::error::{Item, Result};
 use crate::plan::{Enter, Propagation, PropagationKind};
-use rustix::fs::CWD;
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{chdir, chroot, fchdir, pivot_root};
@@ -21,8 +21,7 @@ impl Root<'_> {
         }
         item.at("change into", chdir(c"/"))?;
         let wanted = self.plan.propagation;
-        let slave = Propagation { kind: PropagationKind::Slave, recursive: true };
-        if self.plan.enter != Enter::Chroot && wanted != slave {
+        if self.plan.enter != Enter::Chroot && wanted != Propagation::SLAVE {
             item.at("set the propagation of", self.api.propagate_root(wanted))?;
         }
         Ok(())
@@ -30,15 +29,15 @@ impl Root<'_> {
 
     /// pivot_root(2) with the old root stacked on the new one, then taken off; no directory is needed for it.
     fn pivot(&self, item: Item) -> Result<()> {
+        let shared = self.plan.propagation.kind == PropagationKind::Shared;
+        let old = shared.then(|| open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()));
+        let old = item.at("open the host's", old.transpose())?;
         item.at("pivot_root to", pivot_root(c".", c"."))?;
-        if self.plan.propagation.kind == PropagationKind::Shared {
-            // Or the unmount would reach the host.
-            let slave = Propagation { kind: PropagationKind::Slave, recursive: true };
-            let old = item.at(
-                "open the old root of",
-                rustix::fs::openat(CWD, c".", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()),
-            )?;
-            item.at("cut off the host from", self.api.propagate_mount(rustix::fd::AsFd::as_fd(&old), slave))?;
+        if let Some(old) = old {
+            // Or the unmount would reach the host. Not from the new root on, which the old one lies on: what shares
+            // its events with the host in the container keeps doing so.
+            item.at("change into the old root of", fchdir(&old))?;
+            item.at("cut off the host from", self.api.propagate_here(Propagation::SLAVE))?;
         }
         item.at("unmount the old root of", unmount(c".", UnmountFlags::DETACH))
     }

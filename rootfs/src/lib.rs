@@ -47,9 +47,8 @@ impl<'p> Root<'p> {
         let api = Api::new();
         let shared = plan.propagation.kind == PropagationKind::Shared;
         // A shared root needs its peers on the host; all others must not send mount events there.
-        let first = Propagation { kind: PropagationKind::Slave, recursive: true };
         if plan.enter != Enter::Chroot && !shared {
-            Item::Root.at("make the mount namespace a slave of the host's", api.propagate_root(first))?;
+            Item::Root.at("make the mount namespace a slave of the host's", api.propagate_root(Propagation::SLAVE))?;
         }
         if plan.mounts_are == MountsAre::None {
             // The mount namespace is the host's: nothing is mounted in it.
@@ -179,8 +178,7 @@ fn detach(api: &Api, item: Item, path: &std::ffi::CStr, recursive: bool, plan: &
     match item.at("open", api.clone_path(path, recursive))? {
         Tree::Detached(fd) => {
             if plan.propagation.kind != PropagationKind::Shared {
-                let slave = Propagation { kind: PropagationKind::Slave, recursive: true };
-                item.at("make a slave of the host's mount", api.propagate_mount(fd.as_fd(), slave))?;
+                item.at("make a slave of the host's mount", api.propagate_mount(fd.as_fd(), Propagation::SLAVE))?;
             }
             Ok(Some(fd))
         }

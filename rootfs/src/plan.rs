@@ -250,6 +250,11 @@ pub struct Propagation {
     pub recursive: bool,
 }
 
+impl Propagation {
+    /// Of a mount that hears of what the host mounts and does not tell it anything.
+    pub const SLAVE: Propagation = Propagation { kind: PropagationKind::Slave, recursive: true };
+}
+
 /// See mount_namespaces(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

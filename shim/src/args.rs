@@ -17,6 +17,8 @@ pub(crate) enum Action {
     Info,
     /// Print the version.
     Version,
+    /// Keep a pod's namespaces: of the shim's own use.
+    Pause,
 }
 
 /// The command line.
@@ -48,6 +50,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Args, Str
             args.action = match word.as_str() {
                 "start" => Action::Start,
                 "delete" => Action::Delete,
+                "pause" => Action::Pause,
                 other => return Err(format!("unknown action {other:?}: start, delete, or none to serve")),
             };
             continue;

@@ -25,6 +25,8 @@ pub(crate) struct Params {
     pub(crate) grpc_address: String,
     /// containerd's ttrpc socket, where events go.
     pub(crate) ttrpc_address: String,
+    /// Empty in the older dialect.
+    pub(crate) version: String,
     /// Where sockets of shims are to be, if not at the usual place.
     pub(crate) socket_dir: Option<String>,
     /// Whether more is to be logged.
@@ -50,6 +52,7 @@ impl Params {
             return Ok(Params {
                 modern: true,
                 max_version: VERSION,
+                version: params.containerd_version,
                 grpc_address: params.containerd_grpc_address,
                 ttrpc_address: params.containerd_ttrpc_address,
                 socket_dir: params.socket_dir.filter(|dir| !dir.is_empty()),
@@ -62,6 +65,7 @@ impl Params {
         Ok(Params {
             modern: false,
             max_version: environment("MAX_SHIM_VERSION").and_then(|it| it.parse().ok()).unwrap_or(0),
+            version: String::new(),
             grpc_address: args.address.clone(),
             ttrpc_address: environment("TTRPC_ADDRESS").unwrap_or_default(),
             socket_dir: None,

@@ -70,6 +70,7 @@ fn act() -> Result<(), String> {
         Action::Info => info::info(),
         Action::Start => start::start(&args, &bundle),
         Action::Delete => delete::delete(&args, &bundle),
+        Action::Pause => sandbox::pause::pause(),
         Action::Serve => server::serve(&args),
     }
 }

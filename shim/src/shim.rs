@@ -144,6 +144,20 @@ impl Shim {
         Ok(deleted)
     }
 
+    /// Something that is no container needs the shim.
+    pub(crate) fn hold(&self) {
+        self.with(|state| {
+            state.held += 1;
+            state.changes += 1;
+        });
+    }
+
+    /// It does not any more.
+    pub(crate) fn release(self: &Arc<Self>) {
+        self.with(|state| state.held -= 1);
+        self.end_when_idle();
+    }
+
     /// Ends the shim, unless there are containers.
     pub(crate) fn shutdown(&self) {
         if self.with(|state| state.is_empty()) {

@@ -67,7 +67,7 @@ fn serve(args: &Args, bundle: &Path, params: &Params, listener: OwnedFd) -> Resu
     }
     command.current_dir(bundle).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.env("TTRPC_ADDRESS", &params.ttrpc_address).env("GRPC_ADDRESS", &params.grpc_address);
-    command.env("NAMESPACE", &args.namespace);
+    command.env("NAMESPACE", &args.namespace).env("CONTAINERD_VERSION", &params.version);
     let core_scheduling = std::env::var("SCHED_CORE").is_ok_and(|value| !value.is_empty());
     let descriptors = [listener];
     sys::before_exec(&mut command, move || {
@@ -91,14 +91,23 @@ fn serve(args: &Args, bundle: &Path, params: &Params, listener: OwnedFd) -> Resu
 /// Puts the shim where its user wants it, and where the kernel finds it before containerd when memory is short.
 fn settle(pid: u32, options: &Options) -> Result<(), String> {
     if !options.shim_cgroup.is_empty() {
-        let failed = |error: cgroup::Error| format!("ShimCgroup {:?}: {error}", options.shim_cgroup);
-        let place = cgroup::Host::detect().and_then(|host| host.place(Some(&options.shim_cgroup), "shim"));
-        let cgroup = place.and_then(|place| place.create()).map_err(failed)?;
-        cgroup.join(pid as i32, false).map_err(failed)?;
+        enter(pid, &options.shim_cgroup).map_err(|error| format!("ShimCgroup {:?}: {error}", options.shim_cgroup))?;
     }
     let parent = getppid().map_or(1, |pid| pid.as_raw_nonzero().get());
     let score = fs::read_to_string(format!("/proc/{parent}/oom_score_adj")).unwrap_or_default();
     let score = (score.trim().parse().unwrap_or(0) + 1).min(1000);
     fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
         .map_err(|error| format!("oom_score_adj {score}: {error}"))
+}
+
+/// Moves the shim to a cgroup, in every hierarchy.
+fn enter(pid: u32, path: &str) -> Result<(), String> {
+    let host = cgroup::Host::detect().map_err(|error| error.to_string())?;
+    let place = host.place(Some(path), "shim").map_err(|error| error.to_string())?;
+    for (_, directory) in place.paths() {
+        let procs = directory.join("cgroup.procs");
+        fs::create_dir_all(&directory).map_err(|error| format!("mkdir {}: {error}", directory.display()))?;
+        fs::write(&procs, pid.to_string()).map_err(|error| format!("write to {}: {error}", procs.display()))?;
+    }
+    Ok(())
 }

@@ -205,3 +205,18 @@ pub(crate) fn watch<T: AsFd + AsRawFd>(fd: T, interest: Interest) -> io::Result<
     // out or replaces before the AsyncFd is dropped.
     Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)
 }
+
+/// Goes on in a new child, the first of a pid namespace that was unshared before; the parent tells its pid and is gone.
+/// For a process of one thread, between fork and exec.
+pub(crate) fn fork_and_leave(tell: impl FnOnce(i32)) -> io::Result<()> {
+    // SAFETY: one thread; the parent does nothing but tell, and ends without destructors.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(()),
+        pid => {
+            tell(pid);
+            // SAFETY: ends the process.
+            unsafe { libc::_exit(0) }
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! memory.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use cgroup::{Cgroup, Host, OomWatch, Usage};
@@ -28,6 +29,19 @@ fn host() -> Option<&'static Host> {
 /// Whether the memory of containers is counted by cgroup v1.
 pub(crate) fn is_v1() -> bool {
     host().is_some_and(|host| host.has_v1("memory") || host.has_v1("cpu"))
+}
+
+/// What the processes of a cgroup use, by its path from the root of the hierarchies.
+///
+/// # Errors
+/// There is none, or it cannot be read.
+pub(crate) fn of_path(path: &Path) -> Result<Usage> {
+    let missing = || Error::NotFound(format!("there is no cgroup {:?}", path.display()));
+    let host = host().ok_or_else(missing)?;
+    let failed = |error: cgroup::Error| Error::Failed(error.to_string());
+    let path = path.to_str().filter(|path| !path.is_empty()).ok_or_else(missing)?;
+    let cgroup = host.place(Some(path), "pod").and_then(|place| place.open()).map_err(failed)?;
+    cgroup.ok_or_else(missing)?.usage().map_err(failed)?.ok_or_else(missing)
 }
 
 impl Watched {

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use conformance::container::Container;
+use conformance::holder::Holder;
 use conformance::look::{self, Cgroups};
 use conformance::runtime::Kind;
 use conformance::test::{Done, Test};
@@ -30,6 +31,7 @@ crate::cases! {
     "" => delete_of_a_paused_container,
     "" => kill_all_reaches_every_process,
     "" => kill_without_pid_namespace_ends_all,
+    "" => companions_in_a_joined_pid_namespace,
     "" => kill_of_an_unknown_signal,
     "R-35" => kill_reaches_a_created_container,
     "" => delete_force_of_a_leftover_directory,
@@ -303,6 +305,34 @@ fn kill_without_pid_namespace_ends_all(t: &Test<'_>) -> Done {
         look::descendants(std::process::id() as i32).is_empty()
     });
     c.delete();
+    Ok(())
+}
+
+/// As in a pod that shares one: it is not the container's, and its processes do not end with the init.
+fn companions_in_a_joined_pid_namespace(t: &Test<'_>) -> Done {
+    t.peer_differs(Kind::Crun, "signals init alone")?;
+    let holder = Holder::new(&["--pid"]);
+    let companions = || {
+        conformance::reaper::collect();
+        let all = look::descendants(std::process::id() as i32);
+        all.into_iter().filter(|pid| look::stat(*pid).is_some() && look::cmdline(*pid).contains(&"998".into())).count()
+    };
+    let mut bundle = t.sh_bundle("sleep 998 & setsid sleep 998 & echo ready; wait");
+    bundle.namespace("pid", Some(&holder.path("pid")));
+    let c = t.start(&bundle);
+    c.prints("ready");
+    c.kill("KILL");
+    look::eventually("all processes to end", || companions() == 0);
+    c.delete();
+
+    let c = t.start(&bundle);
+    c.prints("ready");
+    c.kill("USR1");
+    look::eventually("the init to end", || c.state()["status"] == "stopped");
+    assert_eq!(companions(), 2);
+    c.delete();
+    look::eventually("all processes to end", || companions() == 0);
+    assert!(look::is_alive(holder.pid), "the namespace's owner was killed too");
     Ok(())
 }
 

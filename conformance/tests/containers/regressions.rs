@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use conformance::look;
 use conformance::runtime::Kind;
 use conformance::test::{Done, Test};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
 
 crate::cases! {
@@ -31,9 +32,35 @@ crate::cases! {
     "" => hostname_of_the_host_is_safe,
     "" => terminal_while_device_rules_are_written,
     "" => any_umask_of_the_caller,
+    "C-16" => shared_mounts_reach_the_host,
     "" => delete_right_after_kill,
     "" => delete_after_kill_with_many_groups,
     "L-5" => cgroup_namespace_has_the_containers_root_without_clone3,
+}
+
+/// Kubernetes' Bidirectional: a volume whose mounts the host is to see, in a root file system that is shared for it.
+fn shared_mounts_reach_the_host(t: &Test<'_>) -> Done {
+    let dir = t.make_dir("volume");
+    let private = t.make_dir("private");
+    for dir in [&dir, &private] {
+        mount(Some("volume"), dir, Some("tmpfs"), MsFlags::empty(), None::<&str>).expect("cannot mount");
+        fs::create_dir(dir.join("inside")).expect("cannot make a directory");
+    }
+    let before = look::mounts(std::process::id() as i32).len();
+    let mut bundle = t.sleeping_bundle();
+    bundle.capabilities(&["CAP_SYS_ADMIN"]).linux("rootfsPropagation", json!("rshared"));
+    bundle.bind(&dir, "/shared", &["rbind", "rshared"]).bind(&private, "/private", &["rbind", "rprivate"]);
+    let c = t.start(&bundle);
+    assert_eq!(look::mounts(std::process::id() as i32).len(), before, "nothing else of the host's is changed");
+    c.sh("mount -t tmpfs there /shared/inside; mount -t tmpfs there /private/inside");
+    let here = std::process::id() as i32;
+    assert!(look::is_mounted(here, &dir.join("inside").to_string_lossy()), "a mount in a shared volume");
+    assert!(!look::is_mounted(here, &private.join("inside").to_string_lossy()), "a mount in a private volume");
+    c.call("delete").options(&["--force"]).output().ok();
+    for dir in [&dir.join("inside"), &dir, &private] {
+        umount2(dir, MntFlags::MNT_DETACH).expect("cannot unmount");
+    }
+    Ok(())
 }
 
 fn exec_joins_what_the_container_has_not_what_a_path_leads_to_now(t: &Test<'_>) -> Done {

@@ -44,6 +44,7 @@ impl Story {
             cgroup: place.clone(),
             init,
             namespaces: plan.namespaces.own(),
+            joined_pid_namespace: plan.namespaces.joins(libc::CLONE_NEWPID),
             no_new_keyring: plan.no_new_keyring,
             poststart: !plan.hooks.poststart.is_empty(),
             poststop: !plan.hooks.poststop.is_empty(),

@@ -38,6 +38,9 @@ pub(crate) struct Record<'a> {
     /// CLONE_NEW* flags of the namespaces that are not the host's, as they were when it was made: a path in config.json
     /// may lead elsewhere by now.
     pub namespaces: i32,
+    /// The pid namespace is another's, as in a pod: it goes on when the init ends.
+    #[serde(default)]
+    pub joined_pid_namespace: bool,
     /// `--no-new-keyring`: exec stays without one as well.
     pub no_new_keyring: bool,
     /// Which kinds of hook later commands have to run.
@@ -75,7 +78,7 @@ pub(crate) struct HostMounts {
 impl Record<'_> {
     /// Else killing the init does not end its companions.
     pub(crate) fn own_pid_namespace(&self) -> bool {
-        self.namespaces & libc::CLONE_NEWPID != 0
+        self.namespaces & libc::CLONE_NEWPID != 0 && !self.joined_pid_namespace
     }
 
     pub(crate) const VERSION: u32 = 1;

@@ -1,0 +1,182 @@
+//! containerd with its CRI plugin, configured as docs/engines-kubernetes.md says, and crictl.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use conformance::look::eventually_within;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::images;
+
+/// The page that a reader configures containerd by.
+pub(crate) const PAGE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/engines-kubernetes.md"));
+/// The name of the runtime handler there.
+pub(crate) const HANDLER: &str = "proa";
+/// The other name of the shim that the page tells of.
+const OWN_SHIM: &str = "io.containerd.proa.v2";
+pub(crate) const ENDPOINT: &str = "unix:///run/containerd/containerd.sock";
+/// Where its log and the reports are; a tmpfs that ends with the root.
+pub(crate) const DIR: &str = "/tmp/cri";
+
+/// The first block of a language in the page.
+pub(crate) fn block(language: &str) -> &'static str {
+    let (_, rest) = PAGE.split_once(&format!("```{language}\n")).expect("the page has no such block");
+    rest.split_once("```").expect("a block without an end").0
+}
+
+/// A containerd that runs.
+#[derive(Debug)]
+pub(crate) struct Containerd(Child);
+
+impl Containerd {
+    /// Starts containerd, with images from the registry at `registry`, and waits until it can run pods.
+    pub(crate) fn start(registry: &str) -> Self {
+        fs::create_dir_all(DIR).expect("cannot make a directory");
+        prepare_network();
+        fs::create_dir_all("/etc/containerd/certs.d/_default").expect("cannot make a directory");
+        let hosts = format!("server = 'http://{registry}'\n[host.'http://{registry}']\n");
+        write("/etc/containerd/certs.d/_default/hosts.toml", &hosts);
+        write("/etc/containerd/config.toml", &config());
+        let path = format!("{}:{}", commands().display(), std::env::var("PATH").unwrap_or_default());
+        let log = fs::File::create(format!("{DIR}/containerd.log")).expect("cannot make a log");
+        let mut command = Command::new("containerd");
+        command.env("PATH", path).stdout(log.try_clone().expect("a file")).stderr(log);
+        let containerd = Self(command.spawn().expect("cannot start containerd"));
+        let ready = eventually_within(Duration::from_secs(30), || is_ready(&info()));
+        assert!(ready, "containerd is not ready for pods: {}", log_tail());
+        containerd
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        let pid = Pid::from_raw(i32::try_from(self.0.id()).expect("a pid"));
+        kill(pid, Signal::SIGTERM).ok();
+        if !eventually_within(Duration::from_secs(20), || matches!(self.0.try_wait(), Ok(Some(_)))) {
+            self.0.kill().ok();
+            self.0.wait().ok();
+        }
+    }
+}
+
+/// What the reader is told to write, with what this setting needs beside it.
+fn config() -> String {
+    let bin = format!("{DIR}/bin");
+    // No systemd is here.
+    let mut told = replace(block("toml"), "SystemdCgroup = true", "SystemdCgroup = false");
+    told = replace(&told, "BinaryName = '/usr/local/bin/", &format!("BinaryName = '{bin}/"));
+    let path = "  runtime_path = '/usr/local/bin/containerd-shim-proa-v2'\n";
+    let ours = if is_control() { String::new() } else { replace(path, "/usr/local/bin", &bin) };
+    told = replace(&told, path, &ours);
+    format!(
+        "{told}
+# The other way to say it.
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.by-type]
+  runtime_type = '{}'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.by-type.options]
+  BinaryName = '{bin}/proa'
+[plugins.'io.containerd.cri.v1.runtime']
+  # A machine may not let even root lower what the out-of-memory killer goes by.
+  restrict_oom_score_adj = true
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+  sandbox = '{}'
+[plugins.'io.containerd.cri.v1.images'.registry]
+  config_path = '/etc/containerd/certs.d'
+[plugins.'io.containerd.nri.v1.nri']
+  # critest holds a plugin's answer back for seconds.
+  plugin_request_timeout = '60s'
+",
+        shim_type(),
+        images::SANDBOX
+    )
+}
+
+/// The type that names the shim under test.
+fn shim_type() -> String {
+    std::env::var("SHIM_RUNTIME").unwrap_or_else(|_| OWN_SHIM.to_owned())
+}
+
+/// The program that every pod's first process is to be a child of.
+pub(crate) fn shim() -> PathBuf {
+    let shim = if is_control() { PathBuf::from("/usr/bin/containerd-shim-runc-v2") } else { crate::shim() };
+    shim.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", shim.display()))
+}
+
+/// Whether another shim than the project's runs the runtime.
+fn is_control() -> bool {
+    shim_type() != OWN_SHIM
+}
+
+fn replace(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "the page does not say {from}");
+    text.replace(from, to)
+}
+
+/// A directory for the PATH of containerd, where the shim and the runtime have the names that the page gives them.
+fn commands() -> PathBuf {
+    let dir = Path::new(DIR).join("bin");
+    fs::create_dir_all(&dir).expect("cannot make a directory");
+    let mut programs = vec![("proa", crate::runtime())];
+    if !is_control() {
+        programs.push(("containerd-shim-proa-v2", crate::shim()));
+    }
+    for (name, program) in programs {
+        assert!(program.exists(), "{} is not there", program.display());
+        symlink(program, dir.join(name)).expect("cannot link a program");
+    }
+    dir
+}
+
+fn prepare_network() {
+    fs::create_dir_all("/opt/cni").expect("cannot make a directory");
+    symlink("/usr/lib/cni", "/opt/cni/bin").expect("cannot link the plugins");
+    fs::create_dir_all("/etc/cni/net.d").expect("cannot make a directory");
+    // promiscMode and hairpin as in the tests of containerd and of cri-tools: a pod may reach itself by a host port.
+    write(
+        "/etc/cni/net.d/10-pods.conflist",
+        r#"{"cniVersion": "1.0.0", "name": "pods", "plugins": [
+          {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "promiscMode": true,
+           "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.88.0.0/16"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+          {"type": "portmap", "capabilities": {"portMappings": true}}]}"#,
+    );
+    // The loopback is no way out unless the kernel is told so; a host port on 127.0.0.1 needs it.
+    fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1").ok();
+}
+
+fn write(path: &str, text: &str) {
+    fs::write(path, text).unwrap_or_else(|error| panic!("cannot write {path}: {error}"));
+}
+
+/// The tools of `conformance/cri/build`.
+pub(crate) fn tools() -> PathBuf {
+    PathBuf::from(std::env::var_os("CRI_TOOLS").expect("CRI_TOOLS names no folder: run conformance/cri/build"))
+}
+
+/// A call of crictl that takes no longer than a minute.
+pub(crate) fn crictl(args: &[&str]) -> std::process::Output {
+    let mut command = Command::new("timeout");
+    command.args(["-k", "5", "60"]).arg(tools().join("crictl")).args(["--runtime-endpoint", ENDPOINT]).args(args);
+    command.output().expect("cannot run timeout")
+}
+
+/// `crictl info`; nothing while containerd does not answer.
+pub(crate) fn info() -> Value {
+    serde_json::from_slice(&crictl(&["info"]).stdout).unwrap_or_default()
+}
+
+fn is_ready(info: &Value) -> bool {
+    let conditions = info["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    !conditions.is_empty() && conditions.iter().all(|condition| condition["status"] == true)
+}
+
+/// The end of containerd's log.
+pub(crate) fn log_tail() -> String {
+    let log = fs::read_to_string(format!("{DIR}/containerd.log")).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
