@@ -7,6 +7,7 @@
 mod bare;
 mod bench;
 mod churn;
+mod creation;
 mod ctr;
 mod daemon;
 mod events;
@@ -24,6 +25,7 @@ mod ordering;
 mod pods;
 mod protocol;
 mod sandbox;
+mod service;
 mod stdio;
 mod survival;
 mod task;
@@ -38,11 +40,13 @@ pub(crate) const TOPICS: &[&[Case]] = &[
     lifecycle::CASES,
     exec::CASES,
     protocol::CASES,
+    service::CASES,
     stdio::CASES,
     terminal::CASES,
     logs::CASES,
     ordering::CASES,
     faults::CASES,
+    creation::CASES,
     pods::CASES,
     options::CASES,
     mounts::CASES,

@@ -92,7 +92,8 @@ fn mortal(t: &Test, milliseconds: u64) -> PathBuf {
 fn containers(count: usize) -> Done {
     let t = Test::begin();
     let before = oracle::sockets();
-    let seed = number("CHURN_SEED", std::process::id() as usize) as u64;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+    let seed = number("CHURN_SEED", now as usize) as u64;
     let (next, told) = (AtomicUsize::new(0), Mutex::new(BTreeMap::<Fate, (usize, Duration)>::new()));
     let fates = Mutex::new(BTreeMap::<String, Fate>::new());
     // All made before the threads: what a wrapper is written by must not be open when another thread forks.
@@ -233,8 +234,8 @@ fn execs(count: usize) -> Done {
     let after = Memory::of(pid);
     println!("  after {} execs: {before}; after {count}: {after}; {fds} descriptors", count / 10);
     let open = || look::fds(pid).len();
-    // A collector of garbage goes up and down by more than that, and Go opens some descriptors when it likes.
-    let (slack, more) = if world().is_control() { (8192, 8) } else { (256, 0) };
+    // A collector of garbage goes up and down by more than that, and Go keeps pipes for later use.
+    let (slack, more) = if world().is_control() { (8192, 64) } else { (256, 0) };
     assert!(look::eventually_within(Duration::from_secs(3), || open() <= fds + more), "{fds} to {}", open());
     assert!(after.private_dirty <= before.private_dirty + slack, "it grows: {before}; {after}");
     let exits = || story(&id).iter().filter(|event| event.starts_with("exit x")).count();
