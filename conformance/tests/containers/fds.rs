@@ -23,6 +23,7 @@ crate::cases! {
     "" => listen_fds_of_another_process,
     "" => listen_fds_and_preserve_fds,
     "" => standard_streams_are_the_callers,
+    "" => a_null_of_the_callers_becomes_the_containers,
     "" => closed_standard_streams,
     "" => many_open_files_of_the_runtime,
 }
@@ -36,6 +37,14 @@ fn open_fds(pid: i32) -> Vec<i32> {
 fn file(t: &Test<'_>, content: &str) -> OwnedFd {
     let path = t.make_file(&format!("content-{content}"), content);
     File::open(path).expect("cannot open").into()
+}
+
+/// containerd's shim gives every process without streams a /dev/null that can only be read.
+fn a_null_of_the_callers_becomes_the_containers(t: &Test<'_>) -> Done {
+    let bundle = t.sh_bundle("echo to the output && echo to the error >&2 && cat && exit 6");
+    let wrapper = ["/bin/sh", "-c", "exec \"$@\" </dev/null >&0 2>&0", "sh"];
+    t.run_call(&bundle, &t.id()).wrapper(&wrapper).output().exits(6);
+    Ok(())
 }
 
 fn three_descriptors_and_no_more(t: &Test<'_>) -> Done {

@@ -6,7 +6,7 @@ use crate::plan::Process;
 use crate::sync::{Channel, Item, Signal};
 use crate::sys;
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fstat, mkdirat, openat, openat2};
+use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, fstat, makedev, mkdirat, openat, openat2};
 use rustix::io::Errno;
 use rustix::process::fchdir;
 use std::ffi::{CStr, CString};
@@ -98,8 +98,42 @@ fn connect(stdio: Stdio, process: &Process, userns: bool) -> Result<()> {
             property("process.terminal: standard error", rustix::stdio::dup2_stderr(&slave))?;
             property("process.terminal: make it the controlling terminal", rustix::process::ioctl_tiocsctty(&slave))
         }
-        Stdio::Inherited => give_streams(process, userns),
+        Stdio::Inherited => {
+            take_own_null()?;
+            give_streams(process, userns)
+        }
     }
+}
+
+/// A stream that is the host's /dev/null becomes the container's: it is not to hold a file of the host's, and containerd's
+/// shim gives one that can only be read, for all three. Where the container has none, it stays.
+fn take_own_null() -> Result<()> {
+    let is_null = |stat: &Stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3)
+    };
+    let mut own = None;
+    for number in 0..3 {
+        let stream = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()][number];
+        if !fstat(stream).is_ok_and(|stat| is_null(&stat)) {
+            continue;
+        }
+        if own.is_none() {
+            let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK;
+            let Ok(null) = openat(CWD, c"/dev/null", flags, Mode::empty()) else { return Ok(()) };
+            if !fstat(&null).is_ok_and(|stat| is_null(&stat)) {
+                return Ok(());
+            }
+            own = Some(null);
+        }
+        let Some(null) = &own else { return Ok(()) };
+        let connected = match number {
+            0 => rustix::stdio::dup2_stdin(null),
+            1 => rustix::stdio::dup2_stdout(null),
+            _ => rustix::stdio::dup2_stderr(null),
+        };
+        property("connect a standard stream to /dev/null", connected)?;
+    }
+    Ok(())
 }
 
 /// The program may open /proc/self/fd/1 only if it owns the pipe or socket behind it. Devices and files of the host, the
