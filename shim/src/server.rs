@@ -19,6 +19,8 @@ use crate::{logging, sandbox, sys, tasks};
 
 /// How long the last events may take.
 const FLUSH: Duration = Duration::from_secs(5);
+/// How long a shim without work stays ready for more.
+const REST: Duration = Duration::from_secs(1);
 /// How long the answer to the call that ends the shim may take to be read.
 const ANSWER: Duration = Duration::from_millis(50);
 
@@ -53,6 +55,7 @@ async fn run(args: &Args, listener: std::os::unix::net::UnixListener, signals: S
     let events = Events::new(&args.namespace, &std::env::var("TTRPC_ADDRESS").unwrap_or_default());
     let shim = Shim::new(&args.namespace, events.clone(), path);
     tokio::spawn(events.clone().run());
+    tokio::spawn(rest(shim.clone()));
     let mut server = Server::new()
         .add_listener(listener.into())
         .register_service(tasks::services(&shim))
@@ -65,6 +68,15 @@ async fn run(args: &Args, listener: std::os::unix::net::UnixListener, signals: S
     }
     events.flush(FLUSH).await;
     Ok(())
+}
+
+/// Whenever nothing has been asked of the shim for a moment, it gives back what only work needs in memory.
+async fn rest(shim: Arc<Shim>) {
+    loop {
+        shim.asked().await;
+        while tokio::time::timeout(REST, shim.asked()).await.is_ok() {}
+        sys::forget_instructions();
+    }
 }
 
 /// Acts on signals; returns when one ends the shim.

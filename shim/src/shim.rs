@@ -36,6 +36,8 @@ pub(crate) struct Shim {
     state: Mutex<State>,
     /// A creation is over.
     settled: Notify,
+    /// Somebody has asked for something.
+    asked: Notify,
     end: Notify,
 }
 
@@ -71,6 +73,7 @@ impl Shim {
             socket: Mutex::new(socket),
             state: Mutex::default(),
             settled: Notify::new(),
+            asked: Notify::new(),
             end: Notify::new(),
         });
         shim.end_when_idle();
@@ -86,6 +89,7 @@ impl Shim {
     /// # Errors
     /// There is none.
     pub(crate) fn container(&self, id: &str) -> Result<Arc<Container>> {
+        self.asked.notify_one();
         let missing = || Error::NotFound(format!("container {id} does not exist"));
         self.with(|state| state.containers.get(id).cloned()).ok_or_else(missing)
     }
@@ -120,6 +124,7 @@ impl Shim {
             }
         });
         self.settled.notify_waiters();
+        self.asked.notify_one();
         self.end_when_empty();
         created.map(|container| container.init.pid())
     }
@@ -219,6 +224,11 @@ impl Shim {
         {
             log::warn!("socket {}: {error}", socket.display());
         }
+    }
+
+    /// Waits until somebody asks for something.
+    pub(crate) async fn asked(&self) {
+        self.asked.notified().await;
     }
 
     /// Waits until the shim is to end.

@@ -104,9 +104,9 @@ fn settle(pid: u32, options: &Options) -> Result<(), String> {
 fn enter(pid: u32, path: &str) -> Result<(), String> {
     let host = cgroup::Host::detect().map_err(|error| error.to_string())?;
     let place = host.place(Some(path), "shim").map_err(|error| error.to_string())?;
-    for (_, directory) in place.paths() {
+    let cgroup = place.create().map_err(|error| error.to_string())?;
+    for (_, directory) in cgroup.place().paths() {
         let procs = directory.join("cgroup.procs");
-        fs::create_dir_all(&directory).map_err(|error| format!("mkdir {}: {error}", directory.display()))?;
         fs::write(&procs, pid.to_string()).map_err(|error| format!("write to {}: {error}", procs.display()))?;
     }
     Ok(())

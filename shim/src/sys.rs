@@ -220,3 +220,21 @@ pub(crate) fn fork_and_leave(tell: impl FnOnce(i32)) -> io::Result<()> {
         }
     }
 }
+
+/// Unmaps the program's instructions, which come back from the page cache one by one as they are needed: those of a start
+/// are not needed again, and the kernel need not keep them in memory for this process. madvise(2).
+pub(crate) fn forget_instructions() {
+    unsafe extern "C" {
+        // By the linker: ld(1) and lld define them.
+        static __executable_start: u8;
+        static etext: u8;
+    }
+    let page = rustix::param::page_size();
+    // SAFETY: only their addresses are taken.
+    let (start, end) = unsafe { (&raw const __executable_start as usize, &raw const etext as usize) };
+    let (start, end) = (start.next_multiple_of(page), end / page * page);
+    if start < end {
+        // SAFETY: the range holds nothing that was written: the kernel reads it again from the file.
+        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+    }
+}
