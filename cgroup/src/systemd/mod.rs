@@ -51,19 +51,38 @@ const fn of_bus(member: &'static str) -> Method {
     Method { destination: name, path: "/org/freedesktop/DBus", interface: name, member }
 }
 
-/// Whether it is a user's systemd that this process has to do with.
+/// Whether it is a user's systemd that this process has to do with. Root of a user namespace is such a user, as engines
+/// make one for a user, where the environment leads to the user's bus; but not where USER says that it is root for the
+/// whole of a session.
 pub(crate) fn is_user() -> bool {
-    !geteuid().is_root()
+    let named_root = || variable("USER").is_some_and(|user| user == "root");
+    !geteuid().is_root() || (host_uid() != 0 && !named_root() && user_bus().is_ok())
+}
+
+/// The own user outside of the user namespace that this process is in.
+fn host_uid() -> u32 {
+    let own = getuid().as_raw();
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    outside(&map, own).unwrap_or(own)
+}
+
+fn outside(map: &str, id: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_ascii_whitespace().map(|word| word.parse::<u32>().ok());
+        let (inside, outside, size) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        outside.checked_add(id.checked_sub(inside).filter(|offset| *offset < size)?)
+    })
 }
 
 /// Where in the tree of cgroups that systemd is: nowhere, `/`, for the machine's.
 pub(crate) fn root(user: bool) -> Result<String, Error> {
     if user {
-        let service = format!("/user@{}.service", getuid().as_raw());
+        let uid = host_uid();
+        let service = format!("/user@{uid}.service");
         let own = own::systemds("self")?;
         return Ok(match own.find(&service) {
             Some(at) => own[..at + service.len()].to_owned(),
-            None => format!("/user.slice/user-{0}.slice/user@{0}.service", getuid().as_raw()),
+            None => format!("/user.slice/user-{uid}.slice/user@{uid}.service"),
         });
     }
     let of_init = own::systemds("1")?;
@@ -245,4 +264,19 @@ fn variable(name: &str) -> Option<String> {
 fn user_bus() -> Result<String, Failure> {
     let beside = || variable("XDG_RUNTIME_DIR").map(|dir| format!("unix:path={dir}/bus"));
     variable("DBUS_SESSION_BUS_ADDRESS").or_else(beside).ok_or(Failure::NoAddress)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::outside;
+
+    #[test]
+    fn ids_outside_of_a_user_namespace() {
+        let engines = "         0       1000          1\n         1     100000      65536\n";
+        assert_eq!(outside(engines, 0), Some(1000));
+        assert_eq!(outside(engines, 7), Some(100_006));
+        assert_eq!(outside(engines, 65537), None);
+        assert_eq!(outside("0 0 4294967295\n", 0), Some(0));
+        assert_eq!(outside("", 0), None);
+    }
 }
