@@ -230,8 +230,7 @@ pub(crate) fn forget_instructions() {
         static etext: u8;
     }
     let page = rustix::param::page_size();
-    // SAFETY: only their addresses are taken.
-    let (start, end) = unsafe { (&raw const __executable_start as usize, &raw const etext as usize) };
+    let (start, end) = (&raw const __executable_start as usize, &raw const etext as usize);
     let (start, end) = (start.next_multiple_of(page), end / page * page);
     if start < end {
         // SAFETY: the range holds nothing that was written: the kernel reads it again from the file.
