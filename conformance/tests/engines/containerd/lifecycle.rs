@@ -1,5 +1,6 @@
 //! A container's life as a user of `ctr` sees it: run, signals, pause, what it uses, deletion.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use conformance::look;
@@ -258,6 +259,10 @@ fn a_namespace_is_joined() -> Done {
 fn checkpoint_and_restore() -> Done {
     if !std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join("criu").exists()) {
         return Err(Skip("criu is not installed here".into()));
+    }
+    let features = Command::new(&world().runtime).arg("features").output().expect("cannot start the runtime");
+    if String::from_utf8_lossy(&features.stdout).contains("\"org.opencontainers.runc.checkpoint.enabled\": \"false\"") {
+        return Err(Skip("the runtime says that it makes no checkpoints".into()));
     }
     let t = Test::begin();
     let c = t.sleeper();
