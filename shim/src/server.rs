@@ -56,6 +56,7 @@ async fn run(args: &Args, listener: std::os::unix::net::UnixListener, signals: S
     let shim = Shim::new(&args.namespace, events.clone(), path);
     tokio::spawn(events.clone().run());
     tokio::spawn(rest(shim.clone()));
+    tokio::spawn(be_known(shim.clone()));
     let mut server = Server::new()
         .add_listener(listener.into())
         .register_service(tasks::services(&shim))
@@ -68,6 +69,28 @@ async fn run(args: &Args, listener: std::os::unix::net::UnixListener, signals: S
     }
     events.flush(FLUSH).await;
     Ok(())
+}
+
+/// Ends the shim if `start` has ended before it could tell containerd where this shim is.
+async fn be_known(shim: Arc<Shim>) {
+    let told = async {
+        let input = sys::watch(std::io::stdin().as_fd().try_clone_to_owned()?, Interest::READABLE)?;
+        loop {
+            let mut ready = input.readable().await?;
+            let mut byte = [0];
+            if let Ok(read) = ready.try_io(|input| Ok(rustix::io::read(input, &mut byte)?)) {
+                return read;
+            }
+        }
+    };
+    if told.await.is_ok_and(|read| read == 0) {
+        log::info!("containerd was not told of this shim, which ends");
+        shim.shutdown();
+    }
+    // Nothing more comes.
+    if let Ok(null) = std::fs::File::open("/dev/null") {
+        rustix::stdio::dup2_stdin(null).ok();
+    }
 }
 
 /// Whenever nothing has been asked of the shim for a moment, it gives back what only work needs in memory.

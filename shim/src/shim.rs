@@ -19,7 +19,7 @@ use crate::reaper::Reaper;
 use crate::socket;
 
 /// How long a shim without a container waits for one, or for being told to end.
-const IDLE: Duration = Duration::from_secs(120);
+const IDLE: Duration = Duration::from_secs(60);
 /// How many deletions are remembered: whoever asked and did not hear the answer asks again.
 const REMEMBERED: usize = 64;
 

@@ -2,7 +2,7 @@
 //! printed: containerd reads both outputs as one.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{PipeWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -45,19 +45,28 @@ pub(crate) fn start(args: &Args, bundle: &Path) -> Result<(), String> {
         None => None,
     };
     let path = socket::path(directory, &params.grpc_address, &args.namespace, group)?;
-    match socket::listen(&path).map_err(|error| format!("socket {}: {error}", path.display()))? {
-        Socket::Served => {}
-        Socket::Listening(listener) => serve(args, bundle, &params, listener.into()).inspect_err(|_| {
-            socket::remove(&path).ok();
-        })?,
-    }
+    let told = match socket::listen(&path).map_err(|error| format!("socket {}: {error}", path.display()))? {
+        Socket::Served => None,
+        Socket::Listening(listener) => {
+            let told = serve(args, bundle, &params, listener.into()).inspect_err(|_| {
+                socket::remove(&path).ok();
+            })?;
+            Some(told)
+        }
+    };
     let address = socket::address(&path);
     fs::write(bundle.join(ADDRESS_FILE), &address).map_err(|error| format!("{ADDRESS_FILE}: {error}"))?;
-    std::io::stdout().write_all(&params.answer(&address)).map_err(|error| format!("answer: {error}"))
+    std::io::stdout().write_all(&params.answer(&address)).map_err(|error| format!("answer: {error}"))?;
+    match told {
+        Some(mut told) => told.write_all(b"\n").map_err(|error| format!("the shim has ended: {error}")),
+        None => Ok(()),
+    }
 }
 
-/// Starts the process that stays, with the socket as descriptor 3.
-fn serve(args: &Args, bundle: &Path, params: &Params, listener: OwnedFd) -> Result<(), String> {
+/// Starts the process that stays, with the socket as descriptor 3. It ends if its standard input does before containerd
+/// has been told of it: this process may be killed at any moment, and nobody would know of the shim.
+fn serve(args: &Args, bundle: &Path, params: &Params, listener: OwnedFd) -> Result<PipeWriter, String> {
+    let (known, told) = std::io::pipe().map_err(|error| format!("pipe: {error}"))?;
     let options = Options::from_any(params.options.as_ref()).unwrap_or_default();
     let program = std::env::current_exe().map_err(|error| format!("own program: {error}"))?;
     let mut command = Command::new(program);
@@ -65,7 +74,7 @@ fn serve(args: &Args, bundle: &Path, params: &Params, listener: OwnedFd) -> Resu
     if params.debug {
         command.arg("-debug");
     }
-    command.current_dir(bundle).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.current_dir(bundle).stdin(known).stdout(Stdio::null()).stderr(Stdio::null());
     command.env("TTRPC_ADDRESS", &params.ttrpc_address).env("GRPC_ADDRESS", &params.grpc_address);
     command.env("NAMESPACE", &args.namespace).env("CONTAINERD_VERSION", &params.version);
     let core_scheduling = std::env::var("SCHED_CORE").is_ok_and(|value| !value.is_empty());
@@ -85,7 +94,7 @@ fn serve(args: &Args, bundle: &Path, params: &Params, listener: OwnedFd) -> Resu
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
         return Err(error.clone());
     }
-    Ok(())
+    Ok(told)
 }
 
 /// Puts the shim where its user wants it, and where the kernel finds it before containerd when memory is short.
