@@ -42,7 +42,8 @@ impl Config {
 
     /// What containers of one shim have in common.
     pub(crate) fn group(&self) -> Option<&str> {
-        GROUPS.iter().find_map(|name| self.annotations.get(*name)).map(String::as_str).filter(|it| !it.is_empty())
+        let named = |name: &&str| self.annotations.get(*name).filter(|group| !group.is_empty());
+        GROUPS.iter().find_map(named).map(String::as_str)
     }
 
     /// Whether the kernel ends all processes of the container with its init.

@@ -19,6 +19,7 @@ use std::time::Duration;
 use containerd_shim_protos::events::task::{
     TaskCheckpointed, TaskExecAdded, TaskExecStarted, TaskExit, TaskOOM, TaskPaused, TaskResumed, TaskStart,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
@@ -26,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::events::{Events, timestamp};
 use crate::options::Options;
 use crate::process::{Phase, Process};
-use crate::reaper::Exit;
+use crate::reaper::{Exit, Expecting};
 use crate::restore::Restore;
 use crate::runtime::{Runtime, With};
 use crate::stdio::{self, Console, Ends, Owner, Paths, Streams};
@@ -36,6 +37,8 @@ use crate::usage::Watched;
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 /// How long a container that was deleted before its start takes to end.
 const END: Duration = Duration::from_secs(5);
+/// How long an init's end waits for those of the others, which are being killed.
+const HELD: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub(crate) struct Container {
@@ -157,14 +160,33 @@ impl Container {
         });
         if !self.own_pid_namespace {
             let container = self.clone();
-            tokio::spawn(async move {
-                if let Err(error) = container.kill_by_runtime(libc::SIGKILL as u32, true).await {
-                    log::debug!("container {}: {error}", container.id);
-                }
-            });
+            tokio::spawn(async move { container.end_the_others().await });
         }
         if !hold {
             self.tell_end(process, exit);
+        }
+    }
+
+    /// The init has ended, and the kernel does not end the others with it.
+    async fn end_the_others(&self) {
+        let kill = libc::SIGKILL as u32;
+        let others: Vec<_> = self.with_execs(|execs| execs.values().cloned().collect());
+        for other in others {
+            // Also one that has left the container's cgroup.
+            other.signal(kill).ok();
+        }
+        match self.kill_by_runtime(kill, true).await {
+            Ok(()) | Err(Error::NotFound(_)) => {}
+            Err(error) => log::warn!("container {}: what its init has left is not killed: {error}", self.id),
+        }
+        tokio::time::sleep(HELD).await;
+        if let Some(exit) = self.with_endings(|endings| endings.held.take()) {
+            log::warn!(
+                "container {}: processes live on after its init, {} s after they were killed",
+                self.id,
+                HELD.as_secs()
+            );
+            self.tell_end(&self.init, exit);
         }
     }
 
@@ -271,12 +293,11 @@ impl Container {
             Ok(())
         })?;
         let started = self.run_exec(process).await;
-        for ending in ["json", "pid", "log", "sock"] {
-            fs::remove_file(self.file(&process.exec_id, ending)).ok();
-        }
         match started {
-            Ok((pid, streams, ended)) => {
+            Ok((pid, streams, expecting)) => {
                 process.exists(Phase::Running, pid, Some(streams));
+                let ended = self.runtime.reaper().watch(pid);
+                drop(expecting);
                 self.events.publish(&TaskExecStarted {
                     container_id: self.id.clone(),
                     exec_id: process.exec_id.clone(),
@@ -294,19 +315,28 @@ impl Container {
         }
     }
 
-    async fn run_exec(&self, process: &Process) -> Result<(i32, Streams, tokio::sync::oneshot::Receiver<Exit>)> {
+    async fn run_exec(&self, process: &Process) -> Result<(i32, Streams, Expecting)> {
         let name = |ending| self.file(&process.exec_id, ending);
         let pid_file = name("pid");
-        let mut args = Vec::from(words!["exec", "--process", name("json"), "--detach", "--pid-file", &pid_file]);
-        let log = format!("exec-{}.log", process.exec_id);
-        let with = With { log: Some(&log), ..With::default() };
-        let socket = format!("exec-{}.sock", process.exec_id);
         let expecting = self.runtime.reaper().expect();
-        let streams = self.run(&process.paths, &mut args, &socket, with).await?;
-        let pid = read_pid(&pid_file)?;
-        let ended = self.runtime.reaper().watch(pid);
-        drop(expecting);
-        Ok((pid, streams, ended))
+        let mut args = Vec::from(words!["exec", "--process", name("json"), "--detach", "--pid-file", &pid_file]);
+        let socket = format!("exec-{}.sock", process.exec_id);
+        let streams = self.run(&process.paths, &mut args, &socket, With::default()).await;
+        let pid = read_pid(&pid_file);
+        for ending in ["json", "pid"] {
+            fs::remove_file(name(ending)).ok();
+        }
+        match (streams, pid) {
+            (Ok(streams), Ok(pid)) => Ok((pid, streams, expecting)),
+            (Ok(_), Err(error)) => Err(error),
+            (Err(error), pid) => {
+                // It runs, and nobody would ever see its end: the runtime was cut off, or its streams go nowhere.
+                if let Some(id) = pid.ok().and_then(Pid::from_raw) {
+                    kill_process(id, Signal::KILL).ok();
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Calls the runtime for a new process with streams of its own. `args` lack the container's id.
@@ -364,7 +394,7 @@ impl Container {
     pub(crate) async fn pause(&self) -> Result<()> {
         self.require(Phase::Running, "pause")?;
         self.runtime.call(&words!["pause", &self.id], With::default()).await?;
-        self.init.change(&[Phase::Running], Phase::Paused, "pause").ok();
+        self.init.change(&[Phase::Running], Phase::Paused, "pause")?;
         self.events.publish(&TaskPaused { container_id: self.id.clone(), ..Default::default() });
         Ok(())
     }
@@ -376,7 +406,7 @@ impl Container {
     pub(crate) async fn resume(&self) -> Result<()> {
         self.require(Phase::Paused, "resume")?;
         self.runtime.call(&words!["resume", &self.id], With::default()).await?;
-        self.init.change(&[Phase::Paused], Phase::Running, "resume").ok();
+        self.init.change(&[Phase::Paused], Phase::Running, "resume")?;
         self.events.publish(&TaskResumed { container_id: self.id.clone(), ..Default::default() });
         Ok(())
     }
@@ -435,9 +465,14 @@ impl Container {
                 }
             }
             Phase::Created | Phase::Added => {
-                self.runtime.call(&words!["delete", "--force", &self.id], With::default()).await?;
+                self.init.change(&[phase], Phase::Deleting, "delete")?;
+                if let Err(error) = self.runtime.call(&words!["delete", "--force", &self.id], With::default()).await {
+                    self.init.change(&[Phase::Deleting], phase, "delete").ok();
+                    return Err(error);
+                }
                 // Its end is told before its deletion.
                 if phase == Phase::Created && timeout(END, self.init.ended()).await.is_err() {
+                    self.init.change(&[Phase::Deleting], phase, "delete").ok();
                     return Err(Error::Failed(format!("container {} has not ended, though it was killed", self.id)));
                 }
                 drop(self.init.take_streams());
@@ -461,8 +496,13 @@ impl Container {
         if let Some(streams) = process.take_streams() {
             streams.finish(DRAIN).await;
         }
-        fs::remove_file(self.file(exec_id, "json")).ok();
-        self.with_execs(|execs| execs.remove(exec_id));
+        self.with_execs(|execs| {
+            // Another one may have its name by now.
+            if execs.get(exec_id).is_some_and(|found| Arc::ptr_eq(found, &process)) {
+                execs.remove(exec_id);
+                fs::remove_file(self.file(exec_id, "json")).ok();
+            }
+        });
         let exit = process.exit().unwrap_or_else(|| Exit::now(0));
         Ok(Deleted { pid: process.pid(), exit })
     }

@@ -29,7 +29,7 @@ impl Container {
     /// Creates what is asked for, and tells of it.
     ///
     /// # Errors
-    /// A bundle, options or mounts that will not do; what the runtime says. Nothing is left then.
+    /// A bundle, options or mounts that will not do; what the runtime says. Nothing is left then but files in the bundle.
     pub(crate) async fn create(
         request: &CreateTaskRequest,
         namespace: &str,
@@ -85,9 +85,9 @@ impl Container {
                 return Err(error);
             }
         };
+        container.cgroup.set(Watched::of(pid)).ok();
         let ended = reaper.watch(pid);
         drop(expecting);
-        container.cgroup.set(Watched::of(pid)).ok();
         container.tell_of_creation(request);
         container.follow(&container.init, ended);
         container.watch_memory();
@@ -133,16 +133,11 @@ impl Container {
         self.events.publish(&TaskCreate {
             container_id: self.id.clone(),
             bundle: request.bundle.clone(),
-            rootfs: request.rootfs.iter().map(as_event).collect(),
+            rootfs: request.rootfs.clone(),
             io: MessageField::some(io),
             checkpoint: request.checkpoint.clone(),
             pid: self.init.pid() as u32,
             ..Default::default()
         });
     }
-}
-
-/// The same message, generated twice.
-fn as_event(mount: &containerd_shim_protos::api::Mount) -> containerd_shim_protos::types::mount::Mount {
-    mount.clone()
 }

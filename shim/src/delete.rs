@@ -43,7 +43,7 @@ pub(crate) fn delete(args: &Args, bundle: &Path) -> Result<(), String> {
         let why = String::from_utf8_lossy(&output.stderr);
         return Err(format!("{} delete --force {}: {}", program.display(), args.id, why.trim()));
     }
-    // A sandbox's shm. Roots are not mounted here; but by another shim, which this one took the place of.
+    // A sandbox's shm; and a root, if it was containerd's own shim that has died: this one mounts none on the host.
     for mounted in ["shm", "rootfs"] {
         while umount2(&bundle.join(mounted), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {}
     }

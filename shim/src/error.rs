@@ -20,6 +20,9 @@ pub(crate) enum Error {
     /// The runtime has not answered in time, and was ended.
     #[error("{0}")]
     Deadline(String),
+    /// The shim is about to end: another one will be started.
+    #[error("the shim ends")]
+    Ending,
     /// The runtime, or the kernel, says no.
     #[error("{0}")]
     Failed(String),
@@ -44,6 +47,7 @@ impl From<Error> for ttrpc::Error {
             Error::Precondition(_) => (Code::FAILED_PRECONDITION, ": failed precondition"),
             Error::Invalid(_) => (Code::INVALID_ARGUMENT, ": invalid argument"),
             Error::Deadline(_) => (Code::DEADLINE_EXCEEDED, ": context deadline exceeded"),
+            Error::Ending => (Code::UNAVAILABLE, ": unavailable"),
             Error::Failed(_) => (Code::UNKNOWN, ""),
         };
         ttrpc::Error::RpcStatus(ttrpc::get_status(code, format!("{error}{words}")))

@@ -103,7 +103,8 @@ impl Events {
         };
         self.shared.with(|queue| {
             if queue.len() == MOST {
-                queue.pop_front();
+                // The first may be on its way.
+                queue.remove(1);
                 log::warn!("more than {MOST} events wait for containerd: the oldest is dropped");
             }
             queue.push_back(envelope);

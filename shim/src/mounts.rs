@@ -8,13 +8,13 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use containerd_shim_protos::api::Mount;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, statx};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, statx};
 
 use crate::error::{Error, Result};
 use crate::idmap;
@@ -38,7 +38,8 @@ pub(crate) struct Mounts {
 struct Step {
     kind: String,
     source: String,
-    target: PathBuf,
+    /// Below the root; empty for the root itself.
+    target: String,
     flags: MsFlags,
     /// For the file system.
     data: Vec<String>,
@@ -62,7 +63,7 @@ impl Mounts {
             }
             _ => {}
         }
-        let steps = wanted.iter().map(|it| Step::of(it, &rootfs)).collect::<Result<_>>()?;
+        let steps = wanted.iter().map(Step::of).collect::<Result<_>>()?;
         let holder =
             holder(bundle).map_err(Error::failed(format!("find the mount that holds {}", bundle.display())))?;
         Ok(Some(Mounts { bundle: bundle.to_owned(), holder, steps, set_group: sys::can_set_group() }))
@@ -86,9 +87,10 @@ impl Mounts {
             self.come_back(&host);
         }
         for step in &self.steps {
-            step.make().map_err(|error| (step.to_string(), error))?;
+            step.make(&self.bundle.join("rootfs")).map_err(|error| (step.to_string(), error))?;
         }
-        Ok(())
+        // A step may have gone to its layers.
+        std::env::set_current_dir(&self.bundle).map_err(|error| (format!("chdir {}", self.bundle.display()), error))
     }
 
     /// The mount that holds the bundle becomes a peer of the host's again. It was none before if this fails.
@@ -121,18 +123,15 @@ fn holder(directory: &Path) -> io::Result<PathBuf> {
 }
 
 impl Step {
-    fn of(mount: &Mount, rootfs: &Path) -> Result<Step> {
+    fn of(mount: &Mount) -> Result<Step> {
         let mut step = Step {
             kind: mount.type_.clone(),
             source: mount.source.clone(),
-            target: rootfs.join(mount.target.trim_start_matches('/')),
+            target: mount.target.trim_matches('/').to_owned(),
             flags: MsFlags::empty(),
             data: Vec::new(),
             maps: None,
         };
-        if mount.target.split('/').any(|part| part == "..") {
-            return Err(Error::Invalid(format!("rootfs: mount target {:?} leads out", mount.target)));
-        }
         let (mut uids, mut gids) = (None, None);
         for option in &mount.options {
             match (flag(option), option.split_once('=')) {
@@ -156,9 +155,10 @@ impl Step {
         Ok(step)
     }
 
-    fn make(&self) -> io::Result<()> {
+    fn make(&self, rootfs: &Path) -> io::Result<()> {
+        let (target, _kept) = self.place(rootfs)?;
         let data = match &self.maps {
-            Some(maps) if self.kind == "overlay" => idmap::lower(&self.data, maps, &self.target)?,
+            Some(maps) if self.kind == "overlay" => idmap::lower(&self.data, maps, &target)?,
             Some(_) => return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
             None => self.data.clone(),
         };
@@ -168,20 +168,34 @@ impl Step {
         }
         let data = (!data.is_empty()).then_some(data.as_str());
         let kind = (!self.flags.contains(MsFlags::MS_BIND)).then_some(self.kind.as_str());
-        mount(Some(self.source.as_str()), &self.target, kind, self.flags, data)?;
+        mount(Some(self.source.as_str()), &target, kind, self.flags, data)?;
         // mount(2): what a bind mount may not is ignored when it is made.
         let restrictions = self.flags & !(MsFlags::MS_BIND | MsFlags::MS_REC);
         if self.flags.contains(MsFlags::MS_BIND) && !restrictions.is_empty() {
             let again = restrictions | MsFlags::MS_BIND | MsFlags::MS_REMOUNT;
-            mount(None::<&str>, &self.target, None::<&str>, again, None::<&str>)?;
+            let (target, _kept) = self.place(rootfs)?;
+            mount(None::<&str>, &target, None::<&str>, again, None::<&str>)?;
         }
         Ok(())
     }
 }
 
+impl Step {
+    /// Where it goes, found inside the root: a link in the image leads nowhere else.
+    fn place(&self, rootfs: &Path) -> io::Result<(PathBuf, Option<OwnedFd>)> {
+        if self.target.is_empty() {
+            return Ok((rootfs.to_owned(), None));
+        }
+        let root = open_path(rootfs)?;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let found = openat2(root, &self.target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+        Ok((format!("/proc/self/fd/{}", found.as_raw_fd()).into(), Some(found)))
+    }
+}
+
 impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "mount {} {:?} on {}", self.kind, self.source, self.target.display())?;
+        write!(f, "mount {} {:?} on rootfs/{}", self.kind, self.source, self.target)?;
         if self.data.is_empty() { Ok(()) } else { write!(f, " with {}", self.data.join(",")) }
     }
 }
@@ -263,14 +277,14 @@ mod tests {
             options: options.iter().map(|it| (*it).into()).collect(),
             ..Default::default()
         };
-        Step::of(&mount, Path::new("/b/rootfs"))
+        Step::of(&mount)
     }
 
     #[test]
     fn options_become_flags_and_data() {
         let bind = step("bind", &["rbind", "ro"]).unwrap();
         assert_eq!(bind.flags, MsFlags::MS_BIND | MsFlags::MS_REC | MsFlags::MS_RDONLY);
-        assert_eq!(bind.target, Path::new("/b/rootfs/"));
+        assert_eq!(bind.target, "");
         let overlay = step("overlay", &["index=off", "ro", "rw", "lowerdir=/a:/b"]).unwrap();
         assert_eq!((overlay.flags, overlay.data.len()), (MsFlags::empty(), 2));
         assert!(step("ext4", &["loop"]).unwrap_err().to_string().contains("loop"));

@@ -24,6 +24,8 @@ pub(crate) enum Phase {
     Running,
     /// It is frozen.
     Paused,
+    /// It goes before it was started.
+    Deleting,
     /// It has ended, and all have been told.
     Stopped,
 }
@@ -82,14 +84,14 @@ impl Process {
     /// As containerd calls it.
     pub(crate) fn status(&self) -> Status {
         match self.phase() {
-            Phase::Added | Phase::Created | Phase::Starting => Status::CREATED,
+            Phase::Added | Phase::Created | Phase::Starting | Phase::Deleting => Status::CREATED,
             Phase::Running => Status::RUNNING,
             Phase::Paused => Status::PAUSED,
             Phase::Stopped => Status::STOPPED,
         }
     }
 
-    /// It exists now, and waits or runs. Its parent is this process, so that the pid is not another's by now.
+    /// It exists now, and waits or runs. To be called before the reaper is asked for it: until then the pid is its own.
     pub(crate) fn exists(&self, phase: Phase, pid: i32, streams: Option<Streams>) {
         let handle = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         self.with(|state| {
@@ -205,6 +207,7 @@ impl Phase {
             Phase::Starting => "being started",
             Phase::Running => "running",
             Phase::Paused => "paused",
+            Phase::Deleting => "being deleted",
             Phase::Stopped => "stopped",
         }
     }

@@ -15,6 +15,7 @@ use crate::mounts::Mounts;
 use crate::options::Options;
 use crate::process::Phase;
 use crate::runtime::With;
+use crate::usage::Watched;
 
 /// See the module.
 #[derive(Debug)]
@@ -43,12 +44,22 @@ impl Container {
         args.extend(flags(&self.options));
         let with = With { mounts: restore.mounts.clone(), ..With::default() };
         let expecting = self.runtime.reaper().expect();
-        let streams = self.run(&self.init.paths, &mut args, "init.sock", with).await?;
-        let pid = read_pid(&pid_file)?;
-        self.init.exists(Phase::Starting, pid, Some(streams));
-        self.follow(&self.init, self.runtime.reaper().watch(pid));
-        drop(expecting);
-        Ok(())
+        let restored = self.run(&self.init.paths, &mut args, "init.sock", with).await;
+        match restored.and_then(|streams| Ok((read_pid(&pid_file)?, streams))) {
+            Ok((pid, streams)) => {
+                self.init.exists(Phase::Starting, pid, Some(streams));
+                self.cgroup.set(Watched::of(pid)).ok();
+                self.follow(&self.init, self.runtime.reaper().watch(pid));
+                drop(expecting);
+                self.watch_memory();
+                Ok(())
+            }
+            Err(error) => {
+                drop(expecting);
+                self.force().await;
+                Err(error)
+            }
+        }
     }
 }
 

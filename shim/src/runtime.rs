@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -26,6 +27,8 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const DEADLINE_VARIABLE: &str = "PROA_SHIM_RUNTIME_TIMEOUT";
 /// How long a call may take to end once it has been killed.
 const GRACE: Duration = Duration::from_secs(5);
+/// How much is told of an error, in characters.
+const LONGEST: usize = 8192;
 /// How much of an answer is read.
 const MOST: u64 = 4 << 20;
 
@@ -38,6 +41,8 @@ pub(crate) struct Runtime {
     systemd_cgroup: bool,
     reaper: Arc<Reaper>,
     deadline: Duration,
+    /// Counts calls, each of which has a log of its own: several may be under way.
+    calls: AtomicU64,
 }
 
 /// The standard streams that a container's process gets from the call.
@@ -52,8 +57,6 @@ pub(crate) struct With<'a> {
     pub(crate) streams: Option<Streams>,
     /// To be made before.
     pub(crate) mounts: Option<Mounts>,
-    /// A log of its own, as calls of the same container may be under way.
-    pub(crate) log: Option<&'a str>,
 }
 
 impl Runtime {
@@ -68,6 +71,7 @@ impl Runtime {
             systemd_cgroup: options.systemd_cgroup,
             reaper,
             deadline: seconds.map_or(DEADLINE, Duration::from_secs),
+            calls: AtomicU64::new(0),
         }
     }
 
@@ -78,13 +82,12 @@ impl Runtime {
     pub(crate) async fn call(&self, args: &[OsString], mut with: With<'_>) -> Result<Vec<u8>> {
         let name = args.first().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
         let failed = |what: &str| Error::failed(format!("{} {name}: {what}", self.program.display()));
-        let log = self.bundle.join(with.log.unwrap_or("log.json"));
-        let logged = fs::metadata(&log).map_or(0, |it| it.len());
+        let log = Log(self.bundle.join(format!("log-{}.json", self.calls.fetch_add(1, Ordering::Relaxed))));
         let (mut output, mut complaints) =
             (memory().map_err(failed("memfd_create"))?, memory().map_err(failed("memfd_create"))?);
 
         let mut command = Command::new(&self.program);
-        command.arg("--root").arg(&self.root).arg("--log").arg(&log).args(["--log-format", "json"]);
+        command.arg("--root").arg(&self.root).arg("--log").arg(&log.0).args(["--log-format", "json"]);
         if self.systemd_cgroup {
             command.arg("--systemd-cgroup");
         }
@@ -133,11 +136,11 @@ impl Runtime {
         match exit.map_or(255, |exit| exit.status) {
             0 => Ok(bytes_of(&mut output)),
             status => {
-                let said = last_error(&log, logged).unwrap_or_else(|| match owns_streams {
+                let said = last_error(&log.0).unwrap_or_else(|| match owns_streams {
                     true => String::new(),
                     false => text_of(&mut complaints),
                 });
-                let said = said.trim().to_owned();
+                let said = said.trim().chars().take(LONGEST).collect::<String>();
                 Err(match said.is_empty() {
                     true => Error::Failed(format!("{} {name}: exit status {status}", self.program.display())),
                     false => classify(said),
@@ -199,10 +202,18 @@ fn text_of(file: &mut fs::File) -> String {
     String::from_utf8_lossy(&bytes_of(file)).into_owned()
 }
 
-/// The last error that was logged after what was there before.
-fn last_error(log: &Path, before: u64) -> Option<String> {
-    let mut file = fs::File::open(log).ok()?;
-    file.seek(SeekFrom::Start(before)).ok()?;
+/// Removed when dropped.
+struct Log(PathBuf);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).ok();
+    }
+}
+
+/// The last error that was logged.
+fn last_error(log: &Path) -> Option<String> {
+    let file = fs::File::open(log).ok()?;
     let mut text = Vec::new();
     file.take(MOST).read_to_end(&mut text).ok()?;
     let text = String::from_utf8_lossy(&text);
@@ -239,10 +250,11 @@ mod tests {
     #[test]
     fn the_last_error_counts() {
         let log = std::env::temp_dir().join(format!("shim-log-{}", std::process::id()));
-        let old = "{\"level\":\"error\",\"msg\":\"old\"}\n";
-        fs::write(&log, format!("{old}{{\"level\":\"info\",\"msg\":\"hm\"}}\nno json\n")).unwrap();
-        assert_eq!(last_error(&log, old.len() as u64), None);
-        assert_eq!(last_error(&log, 0).as_deref(), Some("old"));
+        let errors = "{\"level\":\"error\",\"msg\":\"first\"}\n{\"level\":\"error\",\"msg\":\"last\"}\n";
+        fs::write(&log, format!("{errors}{{\"level\":\"info\",\"msg\":\"hm\"}}\nno json\n")).unwrap();
+        assert_eq!(last_error(&log).as_deref(), Some("last"));
+        fs::write(&log, "").unwrap();
+        assert_eq!(last_error(&log), None);
         fs::remove_file(&log).unwrap();
     }
 }

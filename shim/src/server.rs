@@ -32,6 +32,7 @@ pub(crate) fn serve(args: &Args) -> Result<(), String> {
     let listener = sys::passed_socket().map_err(|error| format!("no socket was passed as descriptor 3: {error}"))?;
     log_to_containerd();
     logging::begin(args.debug);
+    sys::open_many_files();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|error| format!("cannot become a subreaper: {error}"))?;
     // Before anything that could start a thread: there is none, and signals come by the descriptor alone.

@@ -49,6 +49,8 @@ struct State {
     gone: VecDeque<(String, Deleted)>,
     /// The end was asked for while a container was being created, by a client that had given up.
     unwanted: bool,
+    /// The end has been decided.
+    ending: bool,
     /// Others than containers that need the shim: sandboxes.
     held: usize,
     /// Mounts for every container, of the pod.
@@ -105,6 +107,9 @@ impl Shim {
     /// There is one with this id, or it cannot be created.
     pub(crate) async fn create(self: &Arc<Self>, request: &CreateTaskRequest) -> Result<i32> {
         self.with(|state| {
+            if state.ending {
+                return Err(Error::Ending);
+            }
             if state.containers.contains_key(&request.id) || !state.coming.insert(request.id.clone()) {
                 return Err(Error::AlreadyExists(format!("container {} exists", request.id)));
             }
@@ -183,11 +188,18 @@ impl Shim {
     }
 
     /// Something that is no container needs the shim.
-    pub(crate) fn hold(&self) {
+    ///
+    /// # Errors
+    /// It is about to end.
+    pub(crate) fn hold(&self) -> Result<()> {
         self.with(|state| {
+            if state.ending {
+                return Err(Error::Ending);
+            }
             state.held += 1;
             state.changes += 1;
-        });
+            Ok(())
+        })
     }
 
     /// It does not any more.
@@ -200,6 +212,7 @@ impl Shim {
     pub(crate) fn shutdown(&self) {
         let empty = self.with(|state| {
             state.unwanted |= !state.coming.is_empty();
+            state.ending |= state.is_empty();
             state.is_empty()
         });
         if empty {

@@ -23,7 +23,7 @@ pub(crate) const ADDRESS_FILE: &str = "address";
 /// Answers containerd.
 ///
 /// # Errors
-/// One line: the reason why there is no shim. Nothing is left then.
+/// One line: the reason why there is no shim. One that was started ends by itself then.
 pub(crate) fn start(args: &Args, bundle: &Path) -> Result<(), String> {
     if args.id.is_empty() || args.namespace.is_empty() {
         return Err("start wants -namespace and -id".into());
@@ -36,7 +36,7 @@ pub(crate) fn start(args: &Args, bundle: &Path) -> Result<(), String> {
     let group = config.group().unwrap_or(&args.id);
 
     let directory = match &params.socket_dir {
-        // The name of a socket has to stay short, wherever containerd wants it.
+        // containerd looks for it in the bundle.
         Some(directory) => {
             fs::create_dir_all(directory).map_err(|error| format!("mkdir {directory}: {error}"))?;
             symlink(directory, bundle.join("s")).ok();

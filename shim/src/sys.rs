@@ -6,14 +6,25 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use libc::c_int;
 use nix::sys::signal::SigSet;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Where a shim finds its socket, as containerd's own does.
 const SOCKET: c_int = 3;
+
+/// How many files programs may open: as many as this one could when it was started.
+static FILES: OnceLock<Rlimit> = OnceLock::new();
+
+/// From now on this process may open as many files as it is allowed to. A shim has some for each stream of a pod.
+pub(crate) fn open_many_files() {
+    let limit = FILES.get_or_init(|| getrlimit(Resource::Nofile));
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).ok();
+}
 
 /// The pid of a child that has ended, which stays a zombie. waitid(2).
 pub(crate) fn any_zombie() -> Option<i32> {
@@ -37,8 +48,11 @@ pub(crate) fn any_zombie() -> Option<i32> {
 /// For a process of one thread only: in the child all of it, the heap too, is as it was here.
 pub(crate) fn before_exec(command: &mut Command, mut prepare: impl FnMut() -> io::Result<()> + Send + Sync + 'static) {
     let child = move || {
-        // The shim's own mask would be the program's.
+        // The shim's own mask and limit would be the program's.
         SigSet::empty().thread_set_mask()?;
+        if let Some(limit) = FILES.get() {
+            setrlimit(Resource::Nofile, *limit)?;
+        }
         prepare()
     };
     // SAFETY: the shim has one thread, so that no lock is held by another one that the child lacks.

@@ -68,14 +68,25 @@ impl Config {
     /// Bytes that are none, or a pod that cannot be had: with a user namespace.
     pub(crate) fn parse(options: Option<&Any>) -> Result<Config> {
         let Some(any) = options.filter(|any| any.type_url.ends_with("PodSandboxConfig")) else {
-            return Ok(Config { shares_pids: false, ..Config::default() });
+            return Ok(Config::default());
         };
         let mut config = Config::default();
         let user = config.read(&any.value).map_err(|error| Error::Invalid(format!("PodSandboxConfig: {error}")))?;
+        if let Some(name) = config.sysctls.keys().find(|name| !config.is_its_own(name)) {
+            return Err(Error::Invalid(format!("sysctl {name:?} is not one of the pod's own namespaces")));
+        }
         match user {
             true => Err(Error::Invalid("pods with a user namespace are not made without a pause container".into())),
             false => Ok(config),
         }
+    }
+
+    /// Whether a sysctl belongs to a namespace that the pod has to itself: namespaces(7).
+    fn is_its_own(&self, name: &str) -> bool {
+        const IPC: [&str; 3] = ["kernel.shm", "kernel.msg", "kernel.sem"];
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        let ipc = IPC.iter().any(|start| name.starts_with(start)) || name.starts_with("fs.mqueue.");
+        plain && !name.contains("..") && (ipc && !self.host_ipc || name.starts_with("net.") && !self.host_network)
     }
 
     /// True if it is to have a user namespace.
@@ -182,14 +193,27 @@ mod tests {
     }
 
     #[test]
+    fn sysctls_of_the_host_are_not_a_pods() {
+        let pod = Config::default();
+        assert!(pod.is_its_own("kernel.shm_rmid_forced") && pod.is_its_own("net.ipv4.ip_forward"));
+        for name in ["kernel.core_pattern", "vm.swappiness", "/etc/passwd", "net./../kernel/x", "net...kernel.x"] {
+            assert!(!pod.is_its_own(name), "{name}");
+        }
+        let host = Config { host_network: true, host_ipc: true, ..Config::default() };
+        assert!(!host.is_its_own("net.ipv4.ip_forward") && !host.is_its_own("kernel.sem"));
+    }
+
+    #[test]
     fn a_pod_is_read() {
         let pod = config(&[0x10, 1]).unwrap();
         assert_eq!((pod.hostname.as_str(), pod.cgroup_parent.as_str()), ("web", "/kubepods/x"));
         assert_eq!(pod.sysctls["kernel.shm_rmid_forced"], "1");
         assert_eq!(pod.resolv_conf, ["search a.b c", "nameserver 10.0.0.10", "options ndots:5"]);
         assert!(!pod.host_network && !pod.host_ipc && !pod.shares_pids);
-        let host = config(&[0x08, 2, 0x18, 2]).unwrap();
-        assert!(host.host_network && host.host_ipc && host.shares_pids);
+        // With the sysctl of an ipc namespace that is the host's.
+        assert!(config(&[0x18, 2]).is_err());
+        let host = config(&[0x08, 2]).unwrap();
+        assert!(host.host_network && !host.host_ipc && host.shares_pids);
         // userns_options with its default mode is one of the pod's own.
         assert!(config(&[0x2a, 0]).is_err());
         assert!(config(&[0x2a, 2, 0x08, 2]).is_ok());

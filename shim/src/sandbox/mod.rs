@@ -64,6 +64,8 @@ struct State {
     holder: Option<Holder>,
     files: Option<Files>,
     created: Option<SystemTime>,
+    /// Once, however it ends.
+    started: bool,
 }
 
 impl Pod {
@@ -122,8 +124,8 @@ impl Sandboxes {
         self.with(|pods| match pods.contains_key(&request.sandbox_id) {
             true => Err(Error::AlreadyExists(format!("sandbox {} exists", request.sandbox_id))),
             false => {
+                self.shim.hold()?;
                 pods.insert(request.sandbox_id, Arc::new(pod));
-                self.shim.hold();
                 Ok(())
             }
         })
@@ -131,7 +133,7 @@ impl Sandboxes {
 
     async fn start(&self, id: &str) -> Result<StartSandboxResponse> {
         let pod = self.pod(id)?;
-        if pod.with(|state| state.created.is_some()) {
+        if pod.with(|state| std::mem::replace(&mut state.started, true)) {
             return Err(Error::Precondition(format!("sandbox {id} was started before")));
         }
         let version = std::env::var("CONTAINERD_VERSION").unwrap_or_default();

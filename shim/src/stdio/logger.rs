@@ -90,6 +90,15 @@ impl Logger {
     }
 }
 
+impl Drop for Logger {
+    /// The output is over, or never came to be.
+    fn drop(&mut self) {
+        if self.ended.try_recv().is_err() && !self.ended.is_terminated() {
+            self.signal(Signal::TERM);
+        }
+    }
+}
+
 /// Whether a byte comes, and not the end.
 async fn is_ready(ready: OwnedFd) -> io::Result<bool> {
     let ready = sys::watch(ready, Interest::READABLE)?;

@@ -1,7 +1,8 @@
 //! Moving bytes between descriptors that do not block: by splice(2) from pipe to pipe, without a copy in user space.
 //!
-//! A relay of an output goes on until the process, and all that have its stream from it, have closed it. If what it writes
-//! to fails it reads on and drops: the container is never blocked by a log that is broken, only by one that is slow.
+//! A relay of an output goes on until the process, and all that have its stream from it, have closed it. What cannot be
+//! written is dropped and counted: the container is never blocked by a log that is broken, only by one that is slow. An
+//! AsyncFd that stays ready never yields: each step counts against the task's budget, so that others have their turn.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,6 +13,7 @@ use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::sync::watch;
+use tokio::task::coop::consume_budget;
 
 use super::target::Sink;
 
@@ -24,7 +26,7 @@ const BUFFER: usize = 16 << 10;
 pub(crate) async fn output(from: &AsyncFd<OwnedFd>, sink: Sink) {
     let written = match sink {
         Sink::Pipe(to) => splice_all(from, &to).await,
-        Sink::File(mut file) => copy_to_file(from, &mut file).await,
+        Sink::File(file) => copy_to_file(from, file).await,
     };
     if let Err(error) = written {
         log::warn!("an output cannot be written and is dropped from now on: {error}");
@@ -51,7 +53,7 @@ pub(crate) async fn copy_input(from: &AsyncFd<OwnedFd>, terminal: &AsyncFd<Owned
 pub(crate) async fn terminal_output(terminal: &AsyncFd<OwnedFd>, sink: Option<Sink>) {
     let written = match sink {
         Some(Sink::Pipe(to)) => copy(terminal, &to).await,
-        Some(Sink::File(mut file)) => copy_to_file(terminal, &mut file).await,
+        Some(Sink::File(file)) => copy_to_file(terminal, file).await,
         None => Ok(()),
     };
     if let Err(error) = written {
@@ -84,6 +86,7 @@ async fn splice_all(from: &AsyncFd<OwnedFd>, to: &AsyncFd<OwnedFd>) -> io::Resul
 
 /// Moves what there is, or waits for it. False at the end.
 async fn splice_some(from: &AsyncFd<OwnedFd>, to: &AsyncFd<OwnedFd>) -> io::Result<bool> {
+    consume_budget().await;
     let mut source = from.readable().await?;
     let mut target = to.writable().await?;
     match splice(from, None, to, None, PORTION, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) {
@@ -137,9 +140,23 @@ async fn copy(from: &AsyncFd<OwnedFd>, to: &AsyncFd<OwnedFd>) -> io::Result<()> 
     Ok(())
 }
 
-async fn copy_to_file(from: &AsyncFd<OwnedFd>, file: &mut File) -> io::Result<()> {
+/// A disk that is full for a while costs the log what comes meanwhile, and no more.
+async fn copy_to_file(from: &AsyncFd<OwnedFd>, mut file: File) -> io::Result<()> {
+    let mut dropped = 0;
     while let Some(bytes) = read(from).await? {
-        file.write_all(&bytes)?;
+        match file.write_all(&bytes) {
+            Ok(()) if dropped > 0 => {
+                log::warn!("a log file can be written again; {dropped} bytes were dropped");
+                dropped = 0;
+            }
+            Ok(()) => {}
+            Err(error) => {
+                if dropped == 0 {
+                    log::warn!("a log file cannot be written, and what it should have is dropped: {error}");
+                }
+                dropped += bytes.len();
+            }
+        }
     }
     Ok(())
 }
@@ -151,6 +168,7 @@ async fn drop_all(from: &AsyncFd<OwnedFd>) {
 /// Some bytes; None at the end.
 async fn read(from: &AsyncFd<OwnedFd>) -> io::Result<Option<Vec<u8>>> {
     loop {
+        consume_budget().await;
         let mut ready = from.readable().await?;
         let mut bytes = Vec::with_capacity(BUFFER);
         match ready.try_io(|from| Ok(rustix::io::read(from, rustix::buffer::spare_capacity(&mut bytes))?)) {
