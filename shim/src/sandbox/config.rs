@@ -31,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) host_ipc: bool,
     /// Its containers see each other's processes.
     pub(crate) shares_pids: bool,
+    /// It is in the host's pid namespace.
+    pub(crate) host_pids: bool,
 }
 
 /// One field of a message.
@@ -68,9 +70,10 @@ impl Config {
     /// Bytes that are none, or a pod that cannot be had: with a user namespace.
     pub(crate) fn parse(options: Option<&Any>) -> Result<Config> {
         let Some(any) = options.filter(|any| any.type_url.ends_with("PodSandboxConfig")) else {
-            return Ok(Config { shares_pids: false, ..Config::default() });
+            return Ok(Config::default());
         };
-        let mut config = Config::default();
+        // What is not written is of the pod.
+        let mut config = Config { shares_pids: true, ..Config::default() };
         let user = config.read(&any.value).map_err(|error| Error::Invalid(format!("PodSandboxConfig: {error}")))?;
         match user {
             true => Err(Error::Invalid("pods with a user namespace are not made without a pause container".into())),
@@ -160,6 +163,7 @@ impl Config {
             }
         }
         self.shares_pids = pid == POD;
+        self.host_pids = pid == NODE;
         Ok(user)
     }
 }
@@ -189,7 +193,10 @@ mod tests {
         assert_eq!(pod.resolv_conf, ["search a.b c", "nameserver 10.0.0.10", "options ndots:5"]);
         assert!(!pod.host_network && !pod.host_ipc && !pod.shares_pids);
         let host = config(&[0x08, 2, 0x18, 2]).unwrap();
-        assert!(host.host_network && host.host_ipc && host.shares_pids);
+        assert!(host.host_network && host.host_ipc && host.shares_pids && !host.host_pids);
+        assert!(config(&[0x10, 2]).unwrap().host_pids);
+        let any = Any { type_url: "runtime.v1.PodSandboxConfig".into(), ..Default::default() };
+        assert!(Config::parse(Some(&any)).unwrap().shares_pids && !Config::parse(None).unwrap().shares_pids);
         // userns_options with its default mode is one of the pod's own.
         assert!(config(&[0x2a, 0]).is_err());
         assert!(config(&[0x2a, 2, 0x08, 2]).is_ok());
