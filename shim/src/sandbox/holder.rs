@@ -58,6 +58,10 @@ impl Holder {
         if pid == 0 {
             return Err(Error::Failed(format!("sandbox: {text}")));
         }
+        if own_pids {
+            // Only then is the process this shim's own child, which it can wait for.
+            reaper.watch(child.id() as i32).await.ok();
+        }
         let ended = reaper.watch(pid);
         drop(expecting);
         let process = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
