@@ -143,7 +143,7 @@ impl Runtime {
                 let said = said.trim().chars().take(LONGEST).collect::<String>();
                 Err(match said.is_empty() {
                     true => Error::Failed(format!("{} {name}: exit status {status}", self.program.display())),
-                    false => classify(said),
+                    false => classify(&name, said),
                 })
             }
         }
@@ -226,12 +226,13 @@ fn last_error(log: &Path) -> Option<String> {
 }
 
 /// What the words of runtimes mean: runc's, and those that others took over.
-fn classify(said: String) -> Error {
+fn classify(command: &str, said: String) -> Error {
     const GONE: [&str; 4] = ["does not exist", "container not running", "process already finished", "no such process"];
     let lower = said.to_lowercase();
     // A missing file of a bundle, or a missing program, is no missing container.
     let gone = GONE.iter().any(|words| lower.contains(words)) && !lower.contains("no such file");
-    if gone { Error::NotFound(said) } else { Error::Failed(said) }
+    // The words before it are containerd's own shim's: engines look for them.
+    if gone { Error::NotFound(said) } else { Error::Failed(format!("OCI runtime {command} failed: {said}")) }
 }
 
 #[cfg(test)]
@@ -241,10 +242,10 @@ mod tests {
     #[test]
     fn words_of_runtimes() {
         for gone in ["container does not exist", "container not running", "os: process already finished"] {
-            assert!(matches!(classify(gone.into()), Error::NotFound(_)), "{gone}");
+            assert!(matches!(classify("kill", gone.into()), Error::NotFound(_)), "{gone}");
         }
-        let failed = classify("exec: \"x\": stat x: no such file or directory".into());
-        assert!(matches!(failed, Error::Failed(_)));
+        let failed = classify("create", "exec: \"x\": stat x: no such file or directory".into());
+        assert!(matches!(failed, Error::Failed(said) if said.starts_with("OCI runtime create failed: exec")));
     }
 
     #[test]

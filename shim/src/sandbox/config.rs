@@ -31,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) host_ipc: bool,
     /// Its containers see each other's processes.
     pub(crate) shares_pids: bool,
+    /// It is in the host's pid namespace.
+    pub(crate) host_pids: bool,
 }
 
 /// One field of a message.
@@ -70,7 +72,8 @@ impl Config {
         let Some(any) = options.filter(|any| any.type_url.ends_with("PodSandboxConfig")) else {
             return Ok(Config::default());
         };
-        let mut config = Config::default();
+        // What is not written is of the pod.
+        let mut config = Config { shares_pids: true, ..Config::default() };
         let user = config.read(&any.value).map_err(|error| Error::Invalid(format!("PodSandboxConfig: {error}")))?;
         if let Some(name) = config.sysctls.keys().find(|name| !config.is_its_own(name)) {
             return Err(Error::Invalid(format!("sysctl {name:?} is not one of the pod's own namespaces")));
@@ -171,6 +174,7 @@ impl Config {
             }
         }
         self.shares_pids = pid == POD;
+        self.host_pids = pid == NODE;
         Ok(user)
     }
 }
@@ -213,7 +217,10 @@ mod tests {
         // With the sysctl of an ipc namespace that is the host's.
         assert!(config(&[0x18, 2]).is_err());
         let host = config(&[0x08, 2]).unwrap();
-        assert!(host.host_network && !host.host_ipc && host.shares_pids);
+        assert!(host.host_network && !host.host_ipc && host.shares_pids && !host.host_pids);
+        assert!(config(&[0x10, 2]).unwrap().host_pids);
+        let any = Any { type_url: "runtime.v1.PodSandboxConfig".into(), ..Default::default() };
+        assert!(Config::parse(Some(&any)).unwrap().shares_pids && !Config::parse(None).unwrap().shares_pids);
         // userns_options with its default mode is one of the pod's own.
         assert!(config(&[0x2a, 0]).is_err());
         assert!(config(&[0x2a, 2, 0x08, 2]).is_ok());

@@ -44,12 +44,16 @@ impl Files {
     /// As mounts of the specification.
     pub(crate) fn mounts(&self) -> Vec<Value> {
         let bind = |target: &str, source: PathBuf| json!({ "destination": target, "type": "bind", "source": source, "options": ["rbind", "rprivate", "rw"] });
-        let shm = if self.host_ipc { "/dev/shm".into() } else { self.bundle.join("shm") };
+        let mut shm = bind("/dev/shm", if self.host_ipc { "/dev/shm".into() } else { self.bundle.join("shm") });
+        if !self.host_ipc {
+            // A bind has what is written here, not what its source has.
+            shm["options"] = json!(["rbind", "rprivate", "rw", "nosuid", "nodev", "noexec"]);
+        }
         vec![
             bind("/etc/hostname", self.bundle.join("hostname")),
             bind("/etc/hosts", self.bundle.join("hosts")),
             bind("/etc/resolv.conf", self.bundle.join("resolv.conf")),
-            bind("/dev/shm", shm),
+            shm,
         ]
     }
 }

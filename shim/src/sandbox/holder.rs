@@ -29,11 +29,11 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    /// Makes the namespaces, with the hostname and the sysctls in them.
+    /// Makes the namespaces, with the hostname and the sysctls in them; with `own_pids` a pid namespace too.
     ///
     /// # Errors
     /// What cannot be made or set.
-    pub(crate) async fn start(config: &Config, netns: &str, reaper: &Arc<Reaper>) -> Result<Holder> {
+    pub(crate) async fn start(config: &Config, own_pids: bool, netns: &str, reaper: &Arc<Reaper>) -> Result<Holder> {
         let failed = |what: &str| Error::failed(format!("sandbox: {what}"));
         let (mut said, say) = io::pipe().map_err(failed("pipe"))?;
         let program = std::env::current_exe().map_err(failed("own program"))?;
@@ -42,10 +42,9 @@ impl Holder {
         command.arg("pause").stdin(watched).stdout(Stdio::null()).stderr(Stdio::null()).env_clear();
         command.current_dir("/");
         let (config, netns) = (config.clone(), netns.to_owned());
-        let shares_pids = config.shares_pids;
         let wanted = config.clone();
         let words = say.try_clone().map_err(failed("pipe"))?;
-        sys::before_exec(&mut command, move || enter(&wanted, &netns, &words));
+        sys::before_exec(&mut command, move || enter(&wanted, own_pids, &netns, &words));
         let expecting = reaper.expect();
         let started = command.spawn();
         drop(command);
@@ -55,15 +54,19 @@ impl Holder {
         said.read_to_string(&mut text).map_err(failed("pipe"))?;
         let child = started.map_err(|error| Error::Failed(format!("sandbox: {text}: {error}")))?;
         // With a pid namespace the first process is its parent, and has ended.
-        let pid = if shares_pids { text.trim().parse().unwrap_or(0) } else { child.id() as i32 };
+        let pid = if own_pids { text.trim().parse().unwrap_or(0) } else { child.id() as i32 };
         if pid == 0 {
             return Err(Error::Failed(format!("sandbox: {text}")));
+        }
+        if own_pids {
+            // Only then is the process this shim's own child, which it can wait for.
+            reaper.watch(child.id() as i32).await.ok();
         }
         let ended = reaper.watch(pid);
         drop(expecting);
         let process = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         let mut holder = Holder { pid, process, ended: Some(ended), namespaces: Vec::new(), _alive: alive };
-        let kinds = [("ipc", !config.host_ipc), ("uts", !config.host_network), ("pid", config.shares_pids)];
+        let kinds = [("ipc", !config.host_ipc), ("uts", !config.host_network), ("pid", own_pids)];
         for (kind, _) in kinds.into_iter().filter(|(_, own)| *own) {
             let path = format!("/proc/{pid}/ns/{kind}");
             holder.namespaces.push((kind, File::open(&path).map_err(failed(&path))?));
@@ -118,7 +121,7 @@ impl Drop for Holder {
 }
 
 /// In the child, before it becomes a pause.
-fn enter(config: &Config, netns: &str, mut words: &io::PipeWriter) -> io::Result<()> {
+fn enter(config: &Config, own_pids: bool, netns: &str, mut words: &io::PipeWriter) -> io::Result<()> {
     use std::io::Write;
     let mut said = |what: String| {
         words.write_all(what.as_bytes()).ok();
@@ -130,7 +133,7 @@ fn enter(config: &Config, netns: &str, mut words: &io::PipeWriter) -> io::Result
     let mut flags = CloneFlags::empty();
     flags.set(CloneFlags::CLONE_NEWIPC, !config.host_ipc);
     flags.set(CloneFlags::CLONE_NEWUTS, !config.host_network);
-    flags.set(CloneFlags::CLONE_NEWPID, config.shares_pids);
+    flags.set(CloneFlags::CLONE_NEWPID, own_pids);
     unshare(flags).inspect_err(|_| said("unshare".into()))?;
     if !config.host_network && !config.hostname.is_empty() {
         rustix::system::sethostname(config.hostname.as_bytes()).inspect_err(|_| said("sethostname".into()))?;
@@ -139,7 +142,7 @@ fn enter(config: &Config, netns: &str, mut words: &io::PipeWriter) -> io::Result
         let file = Path::new("/proc/sys").join(name.replace('.', "/"));
         fs::write(&file, value).inspect_err(|_| said(format!("sysctl {name}={value}")))?;
     }
-    if config.shares_pids {
+    if own_pids {
         sys::fork_and_leave(|pid| said(pid.to_string()))?;
     }
     Ok(())

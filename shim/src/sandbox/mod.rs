@@ -137,7 +137,9 @@ impl Sandboxes {
             return Err(Error::Precondition(format!("sandbox {id} was started before")));
         }
         let version = std::env::var("CONTAINERD_VERSION").unwrap_or_default();
-        let mut holder = Holder::start(&pod.config, &pod.netns, &self.shim.reaper).await?;
+        // A containerd that goes by the process finds the host's pid namespace with one that has none of its own.
+        let own_pids = pod.config.shares_pids || !(pod.config.host_pids || by_path(&version));
+        let mut holder = Holder::start(&pod.config, own_pids, &pod.netns, &self.shim.reaper).await?;
         let files = Files::make(&pod.bundle, &pod.config)?;
         let mut spec = MessageField::none();
         if by_path(&version) {

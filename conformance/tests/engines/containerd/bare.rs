@@ -41,6 +41,8 @@ pub(crate) enum Dialect {
     Legacy,
     /// From 2.3: BootstrapParams on standard input, BootstrapResult as the answer.
     Bootstrap,
+    /// The same, from a containerd that takes a sandbox's namespaces by their paths.
+    ByPath,
 }
 
 /// A call that the shim refused.
@@ -261,12 +263,16 @@ impl Shim {
         let input = match dialect {
             Dialect::Legacy => options.write_to_bytes().expect("a message"),
             Dialect::Bootstrap => bootstrap(id, &options).write_to_bytes().expect("a message"),
+            Dialect::ByPath => {
+                let params = BootstrapParams { containerd_version: "v2.5.0".into(), ..bootstrap(id, &options) };
+                params.write_to_bytes().expect("a message")
+            }
         };
         let (status, answer) = ask(command(bundle, id, "start"), &input);
         let text = String::from_utf8_lossy(&answer).into_owned();
         assert_eq!(status, 0, "start fails: {text}");
         let (version, address) = match dialect {
-            Dialect::Bootstrap => {
+            Dialect::Bootstrap | Dialect::ByPath => {
                 let result =
                     BootstrapResult::parse_from_bytes(&answer).unwrap_or_else(|error| panic!("{error}: {text}"));
                 assert_eq!(result.protocol, "ttrpc");

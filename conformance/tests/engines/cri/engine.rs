@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use conformance::look::eventually_within;
@@ -17,6 +18,8 @@ use super::images;
 pub(crate) const PAGE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/engines-kubernetes.md"));
 /// The name of the runtime handler there.
 pub(crate) const HANDLER: &str = "proa";
+/// The one there whose pods have no pause container.
+pub(crate) const PODS_HANDLER: &str = "proa-pods";
 /// The other name of the shim that the page tells of.
 const OWN_SHIM: &str = "io.containerd.proa.v2";
 pub(crate) const ENDPOINT: &str = "unix:///run/containerd/containerd.sock";
@@ -25,13 +28,19 @@ pub(crate) const DIR: &str = "/tmp/cri";
 
 /// The first block of a language in the page.
 pub(crate) fn block(language: &str) -> &'static str {
-    let (_, rest) = PAGE.split_once(&format!("```{language}\n")).expect("the page has no such block");
-    rest.split_once("```").expect("a block without an end").0
+    blocks(language).next().expect("the page has no such block")
 }
 
-/// A containerd that runs.
+fn blocks(language: &str) -> impl Iterator<Item = &'static str> {
+    let parts = PAGE.split(&format!("```{language}\n")).skip(1).collect::<Vec<_>>().into_iter();
+    parts.map(|rest| rest.split_once("```").expect("a block without an end").0)
+}
+
+/// The containerd that runs; it ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Containerd(Child);
+pub(crate) struct Containerd(());
+
+static DAEMON: Mutex<Option<Child>> = Mutex::new(None);
 
 impl Containerd {
     /// Starts containerd, with images from the registry at `registry`, and waits until it can run pods.
@@ -42,24 +51,41 @@ impl Containerd {
         let hosts = format!("server = 'http://{registry}'\n[host.'http://{registry}']\n");
         write("/etc/containerd/certs.d/_default/hosts.toml", &hosts);
         write("/etc/containerd/config.toml", &config());
+        link_commands();
+        let containerd = Self(());
+        Self::run();
+        containerd
+    }
+
+    fn run() {
         let path = format!("{}:{}", commands().display(), std::env::var("PATH").unwrap_or_default());
-        let log = fs::File::create(format!("{DIR}/containerd.log")).expect("cannot make a log");
+        let log = fs::File::options().create(true).append(true).open(format!("{DIR}/containerd.log"));
+        let log = log.expect("cannot make a log");
         let mut command = Command::new("containerd");
         command.env("PATH", path).stdout(log.try_clone().expect("a file")).stderr(log);
-        let containerd = Self(command.spawn().expect("cannot start containerd"));
+        let child = command.spawn().expect("cannot start containerd");
+        *DAEMON.lock().expect("a lock") = Some(child);
         let ready = eventually_within(Duration::from_secs(30), || is_ready(&info()));
         assert!(ready, "containerd is not ready for pods: {}", log_tail());
-        containerd
+    }
+
+    /// Kills it, and starts it anew.
+    pub(crate) fn crash() {
+        let mut child = DAEMON.lock().expect("a lock").take().expect("containerd runs");
+        child.kill().expect("cannot kill containerd");
+        child.wait().expect("cannot wait for containerd");
+        Self::run();
     }
 }
 
 impl Drop for Containerd {
     fn drop(&mut self) {
-        let pid = Pid::from_raw(i32::try_from(self.0.id()).expect("a pid"));
+        let Some(mut child) = DAEMON.lock().expect("a lock").take() else { return };
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
         kill(pid, Signal::SIGTERM).ok();
-        if !eventually_within(Duration::from_secs(20), || matches!(self.0.try_wait(), Ok(Some(_)))) {
-            self.0.kill().ok();
-            self.0.wait().ok();
+        if !eventually_within(Duration::from_secs(20), || matches!(child.try_wait(), Ok(Some(_)))) {
+            child.kill().ok();
+            child.wait().ok();
         }
     }
 }
@@ -68,7 +94,8 @@ impl Drop for Containerd {
 fn config() -> String {
     let bin = format!("{DIR}/bin");
     // No systemd is here.
-    let mut told = replace(block("toml"), "SystemdCgroup = true", "SystemdCgroup = false");
+    let page = if is_control() { block("toml").to_owned() } else { blocks("toml").collect() };
+    let mut told = replace(&page, "SystemdCgroup = true", "SystemdCgroup = false");
     told = replace(&told, "BinaryName = '/usr/local/bin/", &format!("BinaryName = '{bin}/"));
     let path = "  runtime_path = '/usr/local/bin/containerd-shim-proa-v2'\n";
     let ours = if is_control() { String::new() } else { replace(path, "/usr/local/bin", &bin) };
@@ -108,7 +135,7 @@ pub(crate) fn shim() -> PathBuf {
 }
 
 /// Whether another shim than the project's runs the runtime.
-fn is_control() -> bool {
+pub(crate) fn is_control() -> bool {
     shim_type() != OWN_SHIM
 }
 
@@ -119,7 +146,11 @@ fn replace(text: &str, from: &str, to: &str) -> String {
 
 /// A directory for the PATH of containerd, where the shim and the runtime have the names that the page gives them.
 fn commands() -> PathBuf {
-    let dir = Path::new(DIR).join("bin");
+    Path::new(DIR).join("bin")
+}
+
+fn link_commands() {
+    let dir = commands();
     fs::create_dir_all(&dir).expect("cannot make a directory");
     let mut programs = vec![("proa", crate::runtime())];
     if !is_control() {
@@ -129,7 +160,6 @@ fn commands() -> PathBuf {
         assert!(program.exists(), "{} is not there", program.display());
         symlink(program, dir.join(name)).expect("cannot link a program");
     }
-    dir
 }
 
 fn prepare_network() {
@@ -162,6 +192,22 @@ pub(crate) fn crictl(args: &[&str]) -> std::process::Output {
     let mut command = Command::new("timeout");
     command.args(["-k", "5", "60"]).arg(tools().join("crictl")).args(["--runtime-endpoint", ENDPOINT]).args(args);
     command.output().expect("cannot run timeout")
+}
+
+/// What crictl prints; it has to succeed.
+#[track_caller]
+pub(crate) fn said(args: &[&str]) -> String {
+    let output = crictl(args);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "crictl {}: {}: {error}", args.join(" "), output.status);
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// What crictl prints as JSON.
+#[track_caller]
+pub(crate) fn json(args: &[&str]) -> Value {
+    let text = said(args);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("crictl {}: {error}: {text}", args.join(" ")))
 }
 
 /// `crictl info`; nothing while containerd does not answer.
