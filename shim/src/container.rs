@@ -16,10 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use containerd_shim_protos::events::task::{
-    TaskCheckpointed, TaskExecAdded, TaskExecStarted, TaskExit, TaskOOM, TaskPaused, TaskResumed, TaskStart,
-};
-use rustix::process::{Pid, Signal, kill_process};
+use containerd_shim_protos::events::task::{TaskCheckpointed, TaskExit, TaskOOM, TaskPaused, TaskResumed, TaskStart};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
@@ -27,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::events::{Events, timestamp};
 use crate::options::Options;
 use crate::process::{Phase, Process};
-use crate::reaper::{Exit, Expecting};
+use crate::reaper::Exit;
 use crate::restore::Restore;
 use crate::runtime::{Runtime, With};
 use crate::stdio::{self, Console, Ends, Owner, Paths, Streams};
@@ -68,9 +65,9 @@ pub(crate) type Kill = Arc<OnceCell<Result<()>>>;
 #[derive(Debug, Default)]
 pub(crate) struct Endings {
     /// Processes beside the init that run, or are being started.
-    running: usize,
+    pub(crate) running: usize,
     /// The init has ended: nothing can be started any more.
-    init_has_ended: bool,
+    pub(crate) init_has_ended: bool,
     /// The init's end, until the others have ended.
     held: Option<Exit>,
 }
@@ -95,7 +92,7 @@ impl Container {
         Owner { namespace: &self.namespace, container: &self.id, uid: self.options.io_uid, gid: self.options.io_gid }
     }
 
-    fn with_endings<T>(&self, act: impl FnOnce(&mut Endings) -> T) -> T {
+    pub(crate) fn with_endings<T>(&self, act: impl FnOnce(&mut Endings) -> T) -> T {
         act(&mut self.endings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -207,7 +204,7 @@ impl Container {
     }
 
     /// A process beside the init has ended, or could not be started.
-    fn one_less(&self) {
+    pub(crate) fn one_less(&self) {
         let held = self.with_endings(|endings| {
             endings.running -= 1;
             if endings.running == 0 { endings.held.take() } else { None }
@@ -246,96 +243,6 @@ impl Container {
     pub(crate) async fn force(&self) {
         if let Err(error) = self.runtime.call(&words!["delete", "--force", &self.id], With::default()).await {
             log::error!("container {}: {error}", self.id);
-        }
-    }
-
-    /// Notes down a process to be started.
-    ///
-    /// # Errors
-    /// There is one of its name, the name is no file's, or the init has ended.
-    pub(crate) fn add(&self, exec_id: &str, paths: Paths, spec: &[u8]) -> Result<()> {
-        if exec_id.is_empty() || exec_id.contains('/') || exec_id.starts_with('.') {
-            return Err(Error::Invalid(format!("exec id {exec_id:?} is none")));
-        }
-        self.with_execs(|execs| {
-            if execs.contains_key(exec_id) {
-                return Err(Error::AlreadyExists(format!("process {exec_id} of container {} exists", self.id)));
-            }
-            fs::write(self.file(exec_id, "json"), spec)
-                .map_err(Error::failed(format!("keep the process {exec_id} in the bundle")))?;
-            execs.insert(exec_id.to_owned(), Arc::new(Process::new(exec_id, paths)));
-            Ok(())
-        })?;
-        self.events.publish(&TaskExecAdded {
-            container_id: self.id.clone(),
-            exec_id: exec_id.to_owned(),
-            ..Default::default()
-        });
-        Ok(())
-    }
-
-    /// A file in the bundle for a process beside the init.
-    pub(crate) fn file(&self, exec_id: &str, ending: &str) -> PathBuf {
-        self.bundle.join(format!("exec-{exec_id}.{ending}"))
-    }
-
-    /// Starts a process that was added.
-    ///
-    /// # Errors
-    /// It was started already, the init has ended, or the runtime says no.
-    pub(crate) async fn start_exec(self: &Arc<Self>, process: &Arc<Process>) -> Result<i32> {
-        self.with_endings(|endings| {
-            if endings.init_has_ended {
-                return Err(Error::Precondition(format!("container {} has ended: container not running", self.id)));
-            }
-            process.change(&[Phase::Added], Phase::Starting, "start")?;
-            endings.running += 1;
-            Ok(())
-        })?;
-        let started = self.run_exec(process).await;
-        match started {
-            Ok((pid, streams, expecting)) => {
-                process.exists(Phase::Running, pid, Some(streams));
-                let ended = self.runtime.reaper().watch(pid);
-                drop(expecting);
-                self.events.publish(&TaskExecStarted {
-                    container_id: self.id.clone(),
-                    exec_id: process.exec_id.clone(),
-                    pid: pid as u32,
-                    ..Default::default()
-                });
-                self.follow(process, ended);
-                Ok(pid)
-            }
-            Err(error) => {
-                process.stop(Exit::now(255));
-                self.one_less();
-                Err(error)
-            }
-        }
-    }
-
-    async fn run_exec(&self, process: &Process) -> Result<(i32, Streams, Expecting)> {
-        let name = |ending| self.file(&process.exec_id, ending);
-        let pid_file = name("pid");
-        let expecting = self.runtime.reaper().expect();
-        let mut args = Vec::from(words!["exec", "--process", name("json"), "--detach", "--pid-file", &pid_file]);
-        let socket = format!("exec-{}.sock", process.exec_id);
-        let streams = self.run(&process.paths, &mut args, &socket, With::default()).await;
-        let pid = read_pid(&pid_file);
-        for ending in ["json", "pid"] {
-            fs::remove_file(name(ending)).ok();
-        }
-        match (streams, pid) {
-            (Ok(streams), Ok(pid)) => Ok((pid, streams, expecting)),
-            (Ok(_), Err(error)) => Err(error),
-            (Err(error), pid) => {
-                // It runs, and nobody would ever see its end: the runtime was cut off, or its streams go nowhere.
-                if let Some(id) = pid.ok().and_then(Pid::from_raw) {
-                    kill_process(id, Signal::KILL).ok();
-                }
-                Err(error)
-            }
         }
     }
 
@@ -481,30 +388,6 @@ impl Container {
         }
         let exit = self.init.exit().unwrap_or_else(|| Exit::now(137));
         Ok(Deleted { pid: self.init.pid(), exit })
-    }
-
-    /// Forgets a process beside the init that has ended, or was never started.
-    ///
-    /// # Errors
-    /// It runs, or there is none.
-    pub(crate) async fn delete_exec(&self, exec_id: &str) -> Result<Deleted> {
-        let process = self.process(exec_id)?;
-        match process.phase() {
-            Phase::Stopped | Phase::Added => {}
-            _ => return Err(Error::Precondition(format!("process {exec_id} runs: it cannot be deleted"))),
-        }
-        if let Some(streams) = process.take_streams() {
-            streams.finish(DRAIN).await;
-        }
-        self.with_execs(|execs| {
-            // Another one may have its name by now.
-            if execs.get(exec_id).is_some_and(|found| Arc::ptr_eq(found, &process)) {
-                execs.remove(exec_id);
-                fs::remove_file(self.file(exec_id, "json")).ok();
-            }
-        });
-        let exit = process.exit().unwrap_or_else(|| Exit::now(0));
-        Ok(Deleted { pid: process.pid(), exit })
     }
 }
 

@@ -19,6 +19,7 @@ mod create;
 mod delete;
 mod error;
 mod events;
+mod exec;
 mod idmap;
 mod info;
 mod logging;

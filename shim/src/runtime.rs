@@ -4,7 +4,6 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::mounts::Mounts;
 use crate::options::{DEFAULT_ROOT, Options};
 use crate::reaper::Reaper;
+use crate::stdio::Ends;
 use crate::sys;
 
 /// How long a call may take when nothing else is said: a container with slow hooks, or a systemd that is busy.
@@ -45,16 +45,13 @@ pub(crate) struct Runtime {
     calls: AtomicU64,
 }
 
-/// The standard streams that a container's process gets from the call.
-pub(crate) type Streams = [OwnedFd; 3];
-
 /// What goes with a call.
 #[derive(Default)]
 pub(crate) struct With<'a> {
     /// For standard input.
     pub(crate) input: Option<&'a [u8]>,
     /// Standard input, output and error, instead.
-    pub(crate) streams: Option<Streams>,
+    pub(crate) streams: Option<Ends>,
     /// To be made before.
     pub(crate) mounts: Option<Mounts>,
 }
@@ -92,7 +89,6 @@ impl Runtime {
             command.arg("--systemd-cgroup");
         }
         command.args(args).current_dir(&self.bundle).env_remove("NOTIFY_SOCKET");
-        let owns_streams = with.streams.is_some();
         match with.streams.take() {
             Some([stdin, stdout, stderr]) => command.stdin(stdin).stdout(stdout).stderr(stderr),
             None => {
@@ -103,30 +99,27 @@ impl Runtime {
                 command.stderr(copy(&complaints).map_err(failed("dup"))?)
             }
         };
-        let (mounts, mut complain) = (with.mounts, complaints.try_clone().map_err(failed("dup"))?);
+        let mounts = with.mounts;
+        let mut why = complaints.try_clone().map_err(failed("dup"))?;
+        let mut complain = complaints.try_clone().map_err(failed("dup"))?;
         sys::before_exec(&mut command, move || {
             // A call that nobody waits for any more would go on behind the back of who cleans up.
             set_parent_process_death_signal(Some(Signal::KILL))?;
-            match mounts.as_ref().map_or(Ok(()), Mounts::make) {
-                Ok(()) => Ok(()),
-                Err((what, error)) => {
-                    write!(complain, "{what}: {error}").ok();
-                    Err(error)
-                }
-            }
+            // However long it takes: nobody waits for it but the deadline.
+            mounts.as_ref().map_or(Ok(()), Mounts::make).map_err(|(what, error)| {
+                write!(why, "{what}: ").ok();
+                error
+            })
         });
-
-        let started = command.spawn();
-        drop(command);
-        let pid = match started {
-            Ok(child) => child.id() as i32,
-            Err(error) => {
-                return Err(match text_of(&mut complaints) {
-                    why if why.is_empty() => failed("cannot be started")(error),
-                    why => Error::Failed(why),
-                });
-            }
+        let tell = |error| {
+            // A mount has been named already.
+            let program =
+                if complain.stream_position().is_ok_and(|at| at == 0) { &self.program } else { Path::new("") };
+            let gap = if program.as_os_str().is_empty() { "" } else { ": " };
+            write!(complain, "{}{gap}{error}", program.display()).ok();
         };
+        let pid = sys::fork_exec(&mut command, tell).map_err(failed("fork"))?;
+        drop(command);
         let ended = self.reaper.watch(pid);
         let Ok(exit) = timeout(self.deadline, ended).await else {
             self.kill(pid).await;
@@ -136,10 +129,7 @@ impl Runtime {
         match exit.map_or(255, |exit| exit.status) {
             0 => Ok(bytes_of(&mut output)),
             status => {
-                let said = last_error(&log.0).unwrap_or_else(|| match owns_streams {
-                    true => String::new(),
-                    false => text_of(&mut complaints),
-                });
+                let said = last_error(&log.0).unwrap_or_else(|| text_of(&mut complaints));
                 let said = said.trim().chars().take(LONGEST).collect::<String>();
                 Err(match said.is_empty() {
                     true => Error::Failed(format!("{} {name}: exit status {status}", self.program.display())),

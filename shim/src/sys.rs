@@ -59,6 +59,21 @@ pub(crate) fn before_exec(command: &mut Command, mut prepare: impl FnMut() -> io
     unsafe { command.pre_exec(child) };
 }
 
+/// Starts a program and returns at once, with its pid: other than by `Command::spawn`, which waits until the child has become
+/// the program. If it cannot, the child tells why and ends with 127.
+pub(crate) fn fork_exec(command: &mut Command, tell: impl FnOnce(io::Error)) -> io::Result<i32> {
+    // SAFETY: the shim has one thread: the child has all of its memory, and no lock that is held.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            tell(command.exec());
+            // SAFETY: ends the process, without what the parent has to do at its end.
+            unsafe { libc::_exit(127) }
+        }
+        pid => Ok(pid),
+    }
+}
+
 /// Puts descriptors where a program expects them, from 3 on; to be called between fork and exec.
 pub(crate) fn place(descriptors: &[OwnedFd]) -> io::Result<()> {
     // Above all targets first, so that none is overwritten before it has moved.

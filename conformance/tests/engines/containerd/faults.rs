@@ -18,6 +18,7 @@ use super::events;
 use super::fake::Fake;
 use super::fixture::Test;
 use super::oracle;
+use super::task::Stdio;
 
 crate::cases![
     a_delete_that_timed_out_leaves_no_shim,
@@ -29,6 +30,9 @@ crate::cases![
     a_signal_to_an_exec_that_ended_reaches_nobody,
     a_runtime_that_hangs_in_kill_does_not_block_state,
     a_client_that_goes_away_cancels_nothing_else,
+    a_flood_into_a_file_starves_nobody,
+    a_terminal_that_leads_nowhere_leaves_no_process,
+    mounts_that_fail_are_named,
 ];
 
 /// A shim with one running container that has the fake runtime below it.
@@ -239,5 +243,69 @@ fn a_client_that_goes_away_cancels_nothing_else() -> Done {
     // What the killed client would have removed.
     fs::remove_dir_all("/run/containerd/fifo").expect("the FIFOs of clients");
     assert_eq!(c.status().as_deref(), Some("RUNNING"));
+    t.end()
+}
+
+/// The relay finds its source ready and its file written at once, again and again.
+fn a_flood_into_a_file_starves_nobody() -> Done {
+    let t = Test::begin();
+    let id = t.id();
+    let bundle = bundle(&t, &id);
+    let shim = Shim::start(&bundle, &id);
+    let task = shim.task(&id);
+    let io = Stdio { stdout: "file:///dev/null".into(), ..Stdio::default() };
+    task.create_io(&bundle.path, &Stdio::default()).expect("Create");
+    task.start("").expect("Start");
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        let flood = "for i in 1 2 3 4 5 6 7 8; do cat /dev/zero & done; wait";
+        task.exec_io(name, &["sh", "-c", flood], &io).expect("Exec");
+        task.start(name).expect("Start");
+    }
+    for _ in 0..10 {
+        let begun = Instant::now();
+        task.state_within("", Duration::from_secs(2)).expect("State");
+        assert!(begun.elapsed() < Duration::from_secs(1), "State took {:?}", begun.elapsed());
+    }
+    task.finish();
+    shim.shutdown(&id);
+    t.end()
+}
+
+/// The runtime has started it, and then its streams cannot be had.
+fn a_terminal_that_leads_nowhere_leaves_no_process() -> Done {
+    let t = Test::begin();
+    let id = t.id();
+    let bundle = bundle(&t, &id);
+    let shim = Shim::start(&bundle, &id);
+    let task = shim.task(&id);
+    task.create(&bundle.path).expect("Create");
+    task.start("").expect("Start");
+    let io = Stdio { terminal: true, stdout: t.path("no-fifo"), ..Stdio::default() };
+    task.exec_io("x", &["sh", "-c", "trap '' HUP; sleep 1000"], &io).expect("Exec");
+    task.start("x").expect_err("its output goes nowhere");
+    look::eventually("the end of the process", || task.pids().is_ok_and(|pids| pids.len() == 1));
+    task.delete("x").expect("Delete");
+    task.finish();
+    shim.shutdown(&id);
+    t.end()
+}
+
+/// Made in the runtime's own mount namespace, after the fork.
+fn mounts_that_fail_are_named() -> Done {
+    let t = Test::begin();
+    let id = t.id();
+    let bundle = bundle(&t, &id);
+    let shim = Shim::start(&bundle, &id);
+    let task = shim.task(&id);
+    let mut request = task.create_request(&bundle.path, &Stdio::default());
+    let options = vec!["lowerdir=/no/such/layer:/nor/this".to_owned()];
+    let mount = api::Mount { type_: "overlay".into(), source: "overlay".into(), options, ..Default::default() };
+    request.rootfs.push(mount);
+    let answer: Answer<api::CreateTaskResponse> = shim.call("Create", &request);
+    let refused = answer.expect_err("there are no such layers");
+    if !world().is_control() {
+        assert!(refused.message.contains("/no/such/layer"), "{refused:?}");
+    }
+    shim.ask_shutdown(&id, false).ok();
     t.end()
 }
