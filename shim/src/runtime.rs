@@ -112,11 +112,12 @@ impl Runtime {
             })
         });
         let tell = |error| {
-            // A mount has been named already.
-            let program =
-                if complain.stream_position().is_ok_and(|at| at == 0) { &self.program } else { Path::new("") };
-            let gap = if program.as_os_str().is_empty() { "" } else { ": " };
-            write!(complain, "{}{gap}{error}", program.display()).ok();
+            match complain.stream_position() {
+                Ok(0) => write!(complain, "{}: {error}", self.program.display()),
+                // A mount has been named already.
+                _ => write!(complain, "{error}"),
+            }
+            .ok();
         };
         let pid = sys::fork_exec(&mut command, tell).map_err(failed("fork"))?;
         drop(command);

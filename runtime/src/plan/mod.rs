@@ -4,6 +4,7 @@
 //! and ordered steps. Nothing here changes the machine; what the child has to do after clone3 is all in it.
 
 mod capabilities;
+mod cgroup_mounts;
 mod checks;
 mod devices;
 mod hooks;
@@ -20,6 +21,7 @@ mod seccomp;
 mod sysctl;
 mod systemd;
 
+pub(crate) use cgroup_mounts::show_own_cgroups;
 pub(crate) use hooks::{Hook, Hooks, hooks_of};
 pub(crate) use host::Host;
 pub(crate) use labels::{Label, Labels};
@@ -27,7 +29,6 @@ pub(crate) use landlock::{ANNOTATION as LANDLOCK_ANNOTATION, Landlock};
 pub(crate) use linux::intel_rdt as intel_rdt_of;
 pub(crate) use linux::{IntelRdt, NetDevice};
 pub(crate) use mapped_ids::IdSource;
-pub(crate) use mounts::show_own_cgroups;
 pub(crate) use namespaces::{IdMapping, IdMaps, NAMESPACES, Namespaces};
 pub(crate) use process::{Process, ProcessOptions, memory_policy_words};
 pub(crate) use resources::updated as updated_limits;
@@ -173,7 +174,11 @@ impl Plan {
             annotations: spec.annotations.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
             cgroup: place,
             systemd_properties,
-            cgroup_owner: mounts::cgroup_owner(&root, &namespaces, process.as_ref().map_or(0, |process| process.uid)),
+            cgroup_owner: cgroup_mounts::cgroup_owner(
+                &root,
+                &namespaces,
+                process.as_ref().map_or(0, |process| process.uid),
+            ),
             cgroups_path_given: cgroups_path.is_some(),
             rootless: options.rootless,
             resources,

@@ -1,12 +1,11 @@
 //! `root`, `mounts`, `linux.maskedPaths`, `readonlyPaths`, `rootfsPropagation`: what the rootfs crate will carry out.
 
-use super::{Namespaces, Options, clean, devices, host::Host, path_text, text};
+use super::{Namespaces, Options, cgroup_mounts, clean, devices, host::Host, path_text, text};
 use crate::config::spec::{self, Spec};
 use crate::error::{Context, Result, bad};
 use rootfs::options::{self, Word};
 use rootfs::plan::{
-    Attr, CText, CgroupMount, Enter, Filesystem, Hierarchy, Mount, MountsAre, Parameter, Plan, Propagation,
-    PropagationKind, What,
+    Attr, CText, Enter, Filesystem, Mount, MountsAre, Parameter, Plan, Propagation, PropagationKind, What,
 };
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
@@ -213,7 +212,7 @@ fn one(
         _ if words.remount => What::Remount(filesystem(&property, kind, mount, &mut words)?),
         _ if kind.is_empty() => return Err(bad(format_args!("{property}.type"), "missing")),
         _ if kind == "cgroup" || kind == "cgroup2" => {
-            What::Cgroup(cgroups(&property, &mut words, namespaces, place, host)?)
+            What::Cgroup(cgroup_mounts::cgroups(&property, &mut words.parameters, namespaces, place, host)?)
         }
         _ => What::Filesystem(filesystem(&property, kind, mount, &mut words)?),
     };
@@ -273,7 +272,7 @@ fn parameters(property: &str, word: &str, list: &mut Vec<Parameter>) -> Result<(
     word.split(',').try_for_each(|part| parameter(property, part).map(|parameter| list.push(parameter)))
 }
 
-fn parameter(property: &str, word: &str) -> Result<Parameter> {
+pub(super) fn parameter(property: &str, word: &str) -> Result<Parameter> {
     let (name, value) = match word.split_once('=') {
         Some((name, value)) => (name, Some(text(property, value)?)),
         None => (word, None),
@@ -351,107 +350,6 @@ fn filesystem(property: &str, kind: &str, mount: &spec::Mount<'_>, words: &mut W
         legacy_flags: words.legacy,
         copy_up: words.copy_up,
     })
-}
-
-/// config-linux.md, Cgroup ownership: who executes the program owns the cgroup that it can write to, in a cgroup
-/// namespace of its own; the host's id of that user.
-pub(crate) fn cgroup_owner(root: &Plan, namespaces: &Namespaces, uid: u32) -> Option<u32> {
-    let writable = |mount: &Mount| {
-        matches!(mount.what, What::Cgroup(CgroupMount::Unified { .. }))
-            && mount.attr.is_none_or(|attr| attr.set & options::RDONLY == 0)
-    };
-    if !namespaces.has_new(libc::CLONE_NEWCGROUP) || !root.mounts.iter().any(writable) {
-        return None;
-    }
-    match (&namespaces.ids, namespaces.joins_user()) {
-        (Some(maps), _) => maps.host_uid(uid),
-        (None, true) => namespaces.expected_ids.as_ref().and_then(|maps| maps.host_uid(uid)),
-        (None, false) => Some(uid),
-    }
-    // Root's it is already.
-    .filter(|uid| *uid != 0)
-}
-
-fn cgroups(
-    property: &str,
-    words: &mut Words,
-    namespaces: &Namespaces,
-    place: &cgroup::Place,
-    host: &Host,
-) -> Result<CgroupMount> {
-    let host = host.cgroups()?;
-    let path = |path: Option<std::path::PathBuf>| path.map(|path| path_text("linux.cgroupsPath", &path)).transpose();
-    if host.mode() == cgroup::Mode::V2 {
-        let parameters = std::mem::take(&mut words.parameters);
-        return Ok(CgroupMount::Unified { parameters, fallback: path(place.unified_path())? });
-    }
-    if let Some(parameter) = words.parameters.first() {
-        let problem = format_args!("cgroup v1 takes no option {:?} here", parameter.name);
-        return Err(bad(format_args!("{property}.options"), problem));
-    }
-    let mut hierarchies = Vec::new();
-    let mut aliases = Vec::new();
-    for hierarchy in host.hierarchies() {
-        let Some(source) = path(place.path_in(hierarchy))? else { continue };
-        let data = hierarchy.mount_data();
-        let parameters = data.split(',').map(|word| parameter("cgroup", word)).collect::<Result<_>>()?;
-        let name = text("cgroup", hierarchy.name())?;
-        let filesystem = Filesystem {
-            kind: text("cgroup", "cgroup")?,
-            source: Some(text("cgroup", "cgroup")?),
-            parameters,
-            ..Filesystem::default()
-        };
-        for alias in hierarchy.aliases() {
-            aliases.push((text("cgroup", alias)?, name.clone()));
-        }
-        hierarchies.push(Hierarchy { name, filesystem, source });
-    }
-    if let (Some(_), Some(source)) = (host.unified(), path(place.unified_path())?) {
-        let filesystem = Filesystem {
-            kind: text("cgroup", "cgroup2")?,
-            source: Some(text("cgroup", "cgroup")?),
-            ..Filesystem::default()
-        };
-        hierarchies.push(Hierarchy { name: text("cgroup", "unified")?, filesystem, source });
-    }
-    Ok(CgroupMount::Hierarchies { hierarchies, aliases, fresh: namespaces.has_new(libc::CLONE_NEWCGROUP) })
-}
-
-/// Has every mount of type `cgroup` show the cgroups that this process is in, where the container stays in them. What
-/// cannot be reached is left out.
-pub(crate) fn show_own_cgroups(root: &mut Plan) -> Result<()> {
-    let mounts = root.mounts.iter_mut().filter_map(|mount| match &mut mount.what {
-        What::Cgroup(cgroups) => Some(cgroups),
-        _ => None,
-    });
-    let mut found = None;
-    for mount in mounts {
-        let (host, own) = match &found {
-            Some(found) => found,
-            None => {
-                let host = cgroup::Host::detect()?;
-                let own = host.place_of(std::process::id() as i32).unwrap_or(cgroup::Place::disabled());
-                found.insert((host, own))
-            }
-        };
-        let unified = own.unified_path().map(|path| path_text("linux.cgroupsPath", &path)).transpose()?;
-        match mount {
-            CgroupMount::Unified { fallback, .. } => *fallback = unified,
-            CgroupMount::Hierarchies { hierarchies, .. } => {
-                for hierarchy in std::mem::take(hierarchies) {
-                    let v1 = host.hierarchies().iter().find(|it| it.name().as_bytes() == hierarchy.name.to_bytes());
-                    let source = match v1.and_then(|it| own.path_in(it)) {
-                        Some(path) => Some(path_text("linux.cgroupsPath", &path)?),
-                        None if v1.is_none() => unified.clone(),
-                        None => None,
-                    };
-                    hierarchies.extend(source.map(|source| Hierarchy { source, ..hierarchy }));
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Where a service's readiness socket is bound, and its name in the container's environment.
