@@ -190,7 +190,7 @@ AARCH64_SKIP := --skip children_are_told_apart --skip a_forked_process_has_not_e
 man: build ## write the man pages to target/man
 	@mkdir -p target/man
 	$(PROA) man > target/man/proa.1
-	for c in $$($(PROA) --help | sed -n '/^COMMANDS/,/^[A-Z]* OPTIONS/s/^ *\([a-z]*\)[ ,].*/\1/p'); do \
+	for c in $$($(PROA) --help | sed -n '/^COMMANDS/,/^[A-Z]* OPTIONS/s/^   \([a-z]*\( [a-z]*\)\{0,1\}\)  .*/\1/p' | tr ' ' '-'); do \
 	  if $(PROA) man $$c > target/man/proa-$$c.1 2>/dev/null; then :; else rm -f target/man/proa-$$c.1; fi; done
 
 .PHONY: install

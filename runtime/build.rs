@@ -38,7 +38,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Writes a script for each shell, and to `list` the table of them.
 fn completions(out: &Path, list: &mut String) -> Result<(), Box<dyn Error>> {
     list.push_str("static COMPLETIONS: &[(&str, &str)] = &[\n");
-    let mut program = program(true).mut_args(plain_name).mut_subcommands(|command| command.mut_args(plain_name));
+    let plain = |command: clap::Command| command.mut_args(plain_name);
+    let mut program = plain(program(true)).mut_subcommands(|command| plain(command).mut_subcommands(plain));
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut program, "proa", &mut script);
@@ -94,8 +95,8 @@ fn man_pages(out: &Path, list: &mut String) -> Result<(), Box<dyn Error>> {
     let commands = COMMANDS.iter().filter(|command| !command.hidden);
     for command in commands.map(Some).chain([None]) {
         let page = man_page(command)?;
-        let name = command.map_or("", |command| command.name);
-        let file = man_name(name) + ".1";
+        let name = command.map_or(String::new(), |command| command.name.replace(' ', "-"));
+        let file = man_name(&name) + ".1";
         fs::write(out.join(&file), page)?;
         writeln!(list, "    ({name:?}, include_str!({file:?})),")?;
     }
@@ -105,7 +106,7 @@ fn man_pages(out: &Path, list: &mut String) -> Result<(), Box<dyn Error>> {
 
 /// The name of the page of a command, or given "" of the program.
 fn man_name(command: &str) -> String {
-    if command.is_empty() { "proa".to_owned() } else { format!("proa-{command}") }
+    if command.is_empty() { "proa".to_owned() } else { format!("proa-{}", command.replace(' ', "-")) }
 }
 
 /// The page of a command or of the program.
@@ -177,8 +178,22 @@ fn program(with_help: bool) -> clap::Command {
         .disable_help_subcommand(true)
         .disable_help_flag(true)
         .args(table::GLOBAL.iter().filter(|flag| !flag.hidden).map(option))
-        .args([option(&table::HELP), option(&table::VERSION)])
-        .subcommands(COMMANDS.iter().filter(|command| !command.hidden).map(subcommand));
+        .args([option(&table::HELP), option(&table::VERSION)]);
+    for command in COMMANDS.iter().filter(|command| !command.hidden) {
+        program = match command.name.split_once(' ') {
+            Some((group, _)) if with_help && program.find_subcommand(group).is_some() => {
+                program.mut_subcommand(group, |group| group.subcommand(subcommand(command)))
+            }
+            Some((group, _)) if with_help => {
+                let about = format!("commands on a {group}");
+                let group = clap::Command::new(group).about(about).disable_help_flag(true);
+                program.subcommand(group.disable_help_subcommand(true).subcommand(subcommand(command)))
+            }
+            // In a man page each has its own.
+            Some(_) => program.subcommand(subcommand(command).name(command.name.replace(' ', "-"))),
+            None => program.subcommand(subcommand(command)),
+        };
+    }
     if with_help {
         let help = clap::Command::new("help").visible_alias("h").about("show help on a command");
         program =
@@ -188,7 +203,7 @@ fn program(with_help: bool) -> clap::Command {
 }
 
 fn subcommand(command: &Command) -> clap::Command {
-    let mut made = clap::Command::new(command.name)
+    let mut made = clap::Command::new(command.name.split_once(' ').map_or(command.name, |(_, member)| member))
         .about(command.about)
         .disable_help_flag(true)
         .args(command.flags.iter().filter(|flag| !flag.hidden).map(option))
@@ -244,8 +259,10 @@ fn choices(value: &'static str) -> PossibleValuesParser {
     value.split('|').collect::<Vec<_>>().into()
 }
 
+/// As `man` takes them.
 fn command_names() -> PossibleValuesParser {
-    COMMANDS.iter().filter(|command| !command.hidden).map(|command| command.name).collect::<Vec<_>>().into()
+    let shown = COMMANDS.iter().filter(|command| !command.hidden);
+    shown.map(|command| command.name.replace(' ', "-")).collect::<Vec<_>>().into()
 }
 
 /// A paragraph a line, as clap wants it.

@@ -103,9 +103,17 @@ pub(crate) fn parse<'a>(args: &[&'a str]) -> Result<Outcome<'a>, UsageError> {
         }
     };
     if name == "help" || name == "h" {
-        return help_on(words.next().copied());
+        return help_on(words.as_slice());
     }
-    parse_command(find_command(name)?, words, global)
+    match members(name).next() {
+        None => parse_command(find_command(name)?, words, global),
+        Some(_) => match words.next() {
+            Some(word) if matches!(Word::of(word), Word::Flag(flag) if names(&HELP, flag.name)) => {
+                Ok(Outcome::Help(None))
+            }
+            word => parse_command(find_member(name, word.copied().unwrap_or_default())?, words, global),
+        },
+    }
 }
 
 /// Reads what follows the name of `command`.
@@ -143,13 +151,37 @@ fn parse_command<'a>(
     Ok(Outcome::Run(Parsed { global, command, values, args }))
 }
 
-/// The outcome of the command `help`, with the word after it.
-fn help_on<'a>(topic: Option<&str>) -> Result<Outcome<'a>, UsageError> {
+/// The outcome of the command `help`, with the words after it.
+fn help_on<'a>(topic: &[&str]) -> Result<Outcome<'a>, UsageError> {
     match topic {
-        None | Some("help" | "h") => Ok(Outcome::Help(None)),
-        Some(word) if word.starts_with('-') => Ok(Outcome::Help(None)),
-        Some(name) => Ok(Outcome::Help(Some(find_command(name)?))),
+        [] | ["help" | "h", ..] => Ok(Outcome::Help(None)),
+        [word, ..] if word.starts_with('-') => Ok(Outcome::Help(None)),
+        [group, member, ..] if members(group).next().is_some() => Ok(Outcome::Help(Some(find_member(group, member)?))),
+        [group] if members(group).next().is_some() => Ok(Outcome::Help(None)),
+        [name, ..] => Ok(Outcome::Help(Some(find_command(name)?))),
     }
+}
+
+/// The commands of a group, whose names are the group's and a word of their own; none where there is no such group.
+fn members(group: &str) -> impl Iterator<Item = (&'static str, &'static Command)> {
+    COMMANDS.iter().filter_map(move |command| {
+        let (first, member) = command.name.split_once(' ')?;
+        (first == group).then_some((member, command))
+    })
+}
+
+/// The command of this name in a group.
+///
+/// # Errors
+///
+/// [`UsageError::UnknownMember`].
+fn find_member(group: &str, name: &str) -> Result<&'static Command, UsageError> {
+    let found = members(group).find(|(member, _)| *member == name);
+    found.map(|(_, command)| command).ok_or_else(|| UsageError::UnknownMember {
+        group: group.to_owned(),
+        name: name.to_owned(),
+        members: members(group).map(|(member, _)| member).collect::<Vec<_>>().join(", "),
+    })
 }
 
 /// The command of this name.

@@ -36,6 +36,14 @@ mod tests {
 
     /// Whether a script offers this command.
     fn offers_command(shell: &str, script: &str, name: &str) -> bool {
+        if let Some((group, member)) = name.split_once(' ') {
+            return offers_command(shell, script, group)
+                && script.contains(&match shell {
+                    "bash" => format!("\nproa__subcmd__{group},{member})\n"),
+                    "zsh" => format!("\n'{member}:"),
+                    _ => format!("-f -a \"{member}\""),
+                });
+        }
         script.contains(&match shell {
             "bash" => format!("\nproa,{name})\n"),
             "zsh" => format!("\n'{name}:"),
@@ -45,15 +53,24 @@ mod tests {
 
     /// The part of a script that is about one command alone.
     fn part<'a>(shell: &str, script: &'a str, command: &Command) -> Vec<&'a str> {
+        let (group, member) = command.name.split_once(' ').unwrap_or(("", command.name));
         let (start, end) = match shell {
-            "bash" => (format!("proa__subcmd__{})", command.name), "return 0\n;;\nproa__subcmd"),
-            "zsh" => (format!("({})\n_arguments", command.name), "ret=0\n;;"),
+            "bash" => {
+                (format!("proa__subcmd__{})", command.name.replace(' ', "__subcmd__")), "return 0\n;;\nproa__subcmd")
+            }
+            "zsh" => (format!("({member})\n_arguments"), "ret=0\n;;"),
             _ => {
-                let about = format!("__fish_proa_using_subcommand {}\"", command.name);
+                let about = match group {
+                    "" => format!("__fish_proa_using_subcommand {member}\""),
+                    _ => format!("__fish_proa_using_subcommand {group}; and __fish_seen_subcommand_from {member}\""),
+                };
                 return script.lines().filter(|line| line.contains(&about)).collect();
             }
         };
-        let start = script.find(&start).expect(&start);
+        // Members of several groups may have one name.
+        let from =
+            if shell == "zsh" && !group.is_empty() { script.find(&format!("({group})\n")).expect(group) } else { 0 };
+        let start = from + script[from..].find(&start).expect(&start);
         script[start..].split(end).take(1).collect()
     }
 
@@ -84,8 +101,8 @@ mod tests {
     #[test]
     fn every_command_has_a_man_page_with_its_flags() {
         for command in COMMANDS {
-            let page = plain(man_page(Some(command.name)).expect(command.name));
-            let title = format!(".TH PROA-{} 1 ", command.name.to_uppercase());
+            let page = plain(man_page(Some(&command.name.replace(' ', "-"))).expect(command.name));
+            let title = format!(".TH PROA-{} 1 ", command.name.replace(' ', "-").to_uppercase());
             assert!(page.contains(&title), "{}", command.name);
             assert!(page.contains(&format!("\nproa {} [options]", command.name)), "{page}");
             for flag in command.flags.iter().chain([&HELP]) {
@@ -102,7 +119,8 @@ mod tests {
             assert!(mentions(&page, flag.long), "--{}", flag.long);
         }
         for command in COMMANDS {
-            assert!(page.contains(&format!("\nproa-{}(1)\n", command.name)), "{}", command.name);
+            let name = command.name.replace(' ', "-");
+            assert!(page.contains(&format!("\nproa-{name}(1)\n")), "{name}");
         }
         assert!(page.contains("\n.SH \"EXIT STATUS\"\n"));
     }

@@ -14,6 +14,16 @@ pub(crate) enum UsageError {
         /// The name given.
         name: String,
     },
+    /// The group has no command of this name.
+    #[error("unknown command {:?}: {group} has {members}", format_args!("{group} {name}").to_string().trim_end())]
+    UnknownMember {
+        /// The first word.
+        group: String,
+        /// The second.
+        name: String,
+        /// Those that there are.
+        members: String,
+    },
     /// No flag has this name here.
     #[error("flag provided but not defined: {flag}, {see}")]
     UnknownFlag {
@@ -74,7 +84,7 @@ impl UsageError {
     /// The status to exit with: runc's.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            UsageError::UnknownCommand { .. } => 3,
+            UsageError::UnknownCommand { .. } | UsageError::UnknownMember { .. } => 3,
             _ => 1,
         }
     }

@@ -3,7 +3,7 @@
 use super::lifecycle::{BUNDLE, CREATE_FLAGS};
 use super::{ANY, Command, Flag};
 
-const FORMAT: Flag = Flag::value("format", "table|json", "how to print it (default: table)").short(b'f');
+pub(super) const FORMAT: Flag = Flag::value("format", "table|json", "how to print it (default: table)").short(b'f');
 
 pub(super) const STATE: Command =
     Command { name: "state", about: "print the state of a container as JSON", ..Command::ON_CONTAINER };

@@ -4,6 +4,7 @@
 //! so a flag is written down once. This module knows nothing of parsing, does not check values and
 //! uses no other module or crate: the build script compiles it too.
 
+mod bundle;
 mod checkpoint;
 mod inspect;
 mod lifecycle;
@@ -33,7 +34,7 @@ pub(crate) struct Flag {
 /// One command of the program.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Command {
-    /// The word that calls it.
+    /// The word that calls it, or two: that of a group of commands, and its own.
     pub(crate) name: &'static str,
     /// Its positionals as a usage line shows them: `<needed>`, `[optional]`, `<more>...`, `[any]...`.
     pub(crate) args: &'static str,
@@ -172,6 +173,9 @@ pub(crate) static COMMANDS: &[Command] = &[
     inspect::FEATURES,
     checkpoint::CHECKPOINT,
     checkpoint::RESTORE,
+    bundle::CREATE,
+    bundle::LS,
+    bundle::RM,
     inspect::PLAN,
     inspect::COMPLETION,
     inspect::MAN,

@@ -60,6 +60,13 @@ const RUNC: &[(&str, &str)] = &[
         "b:bundle= f:config= console-socket= pidfd-socket= pid-file= no-pivot \
          no-new-keyring preserve-fds= !no-subreaper",
     ),
+    (
+        "bundle create",
+        "image= platform= v:volume=* network= p:publish=* e:env=* u:user= w:workdir= entrypoint= \
+         hostname= t:tty read-only size= volatile userns= max-size= store= q:quiet",
+    ),
+    ("bundle ls", "f:format= store="),
+    ("bundle rm", "store="),
     ("completion", ""),
     ("man", ""),
 ];
