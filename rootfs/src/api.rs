@@ -14,7 +14,7 @@ use std::ffi::{CStr, CString};
 const AT_EMPTY_PATH: i32 = libc::AT_EMPTY_PATH;
 const AT_RECURSIVE: i32 = libc::AT_RECURSIVE;
 /// Longest value that fsconfig(2) takes; mount(2) takes a page.
-const FSCONFIG_VALUE: usize = 255;
+pub(crate) const FSCONFIG_VALUE: usize = 255;
 
 /// Descriptors left open for a `close_range` at the end, at most: a close each is a third of all system calls of a start.
 const LEFT_OPEN: usize = 128;
@@ -37,7 +37,7 @@ pub(crate) enum Tree {
 }
 
 /// A seccomp filter of an outer container refuses with either.
-fn missing(errno: Errno) -> bool {
+pub(crate) fn missing(errno: Errno) -> bool {
     errno == Errno::NOSYS || errno == Errno::PERM
 }
 

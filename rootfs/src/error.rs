@@ -22,6 +22,8 @@ pub struct Failure {
 pub enum Item {
     /// `root`.
     Root,
+    /// The layers that `root` is made of.
+    Layers,
     /// `mounts[i]`.
     Mount(u16),
     /// The source of `mounts[i]`.

@@ -15,6 +15,7 @@ mod error;
 mod masks;
 mod mounts;
 pub mod options;
+pub mod overlay;
 pub mod plan;
 mod resolve;
 mod sys;
@@ -55,17 +56,20 @@ impl<'p> Root<'p> {
             let fd = Item::Root.at("open", resolve::open_host(&plan.path))?;
             return Ok(Root { plan, api, dir: Dir::new(fd), dev: None, read_only_later: Vec::new(), procfs: None });
         }
-        let tree = match sources.root.take() {
-            Some(fd) => Tree::Detached(fd),
-            // On the host nothing is mounted below it, or it would be refused.
-            None => Item::Root.at("open", api.clone_path(&plan.path, plan.mounts_are != MountsAre::TheHosts))?,
+        let fd = match Self::tree(&api, plan, sources)? {
+            (Tree::Detached(fd), true) => fd,
+            (tree, _) => {
+                // The path of a layer need not be one that the process may walk; what is mounted on / is seen by nobody
+                // before it has become the root, for a lookup begins below it.
+                let place = if plan.layers.is_some() && plan.enter == Enter::Pivot { c"/" } else { plan.place() };
+                if shared {
+                    enter::make_parent_private(place)?;
+                }
+                let target = Item::Root.at("open", resolve::open_host(place))?;
+                let again = || resolve::open_host(place);
+                Item::Root.at("bind to itself", api.attach(tree, target.as_fd(), again))?
+            }
         };
-        if shared {
-            enter::make_parent_private(&plan.path)?;
-        }
-        let target = Item::Root.at("open", resolve::open_host(&plan.path))?;
-        let again = || resolve::open_host(&plan.path);
-        let fd = Item::Root.at("bind to itself", api.attach(tree, target.as_fd(), again))?;
         if plan.mounts_are == MountsAre::TheHosts {
             // Nothing below it is to be seen in other mount namespaces.
             let private = Propagation { kind: PropagationKind::Private, recursive: true };
@@ -77,6 +81,22 @@ impl<'p> Root<'p> {
             Item::Root.at("make private", api.propagate_mount(fd.as_fd(), private))?;
         }
         Ok(Root { plan, api, dir: Dir::new(fd), dev: None, read_only_later: Vec::new(), procfs: None })
+    }
+
+    /// What becomes the root; true: it is where it belongs already.
+    fn tree(api: &Api, plan: &Plan, sources: &mut Sources) -> Result<(Tree, bool)> {
+        match (sources.root.take(), &plan.layers) {
+            (Some(fd), _) => Ok((Tree::Detached(fd), false)),
+            (None, Some(layers)) => {
+                let (mount, attached) = overlay::tree(api, layers, Some(plan.place()))?;
+                Ok((Tree::Detached(mount), attached))
+            }
+            // On the host nothing is mounted below it, or it would be refused.
+            (None, None) => {
+                let recursive = plan.mounts_are != MountsAre::TheHosts;
+                Ok((Item::Root.at("open", api.clone_path(&plan.path, recursive))?, false))
+            }
+        }
     }
 
     /// Mounts, devices and links.
@@ -134,7 +154,14 @@ impl Sources {
         let needed = |ids: Option<MappedIds>| plan.userns || ids.is_some();
         let api = Api::new();
         let mut sources = Sources::default();
-        if needed(plan.ids) {
+        if let Some(layers) = &plan.layers {
+            sources.root = match plan.ids {
+                Some(ids) => Some(overlay::mapped_tree(&api, layers, ids, namespaces)?),
+                // The marks of these layers are those that only root of the host can read.
+                None if plan.userns && !layers.user_marks() => Some(overlay::detached_tree(&api, layers)?),
+                None => None,
+            };
+        } else if needed(plan.ids) {
             sources.root = detach(&api, Item::Root, &plan.path, true, plan)?;
             map_ids(Item::Root, sources.root.as_ref(), plan.ids, namespaces)?;
         }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here is parsed or looked up any more, and nothing here knows config.json.
 
+pub use crate::overlay::{Layers, Writable};
 use serde::{Serialize, Serializer};
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -47,8 +48,10 @@ impl Serialize for CText {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
-    /// Absolute path on the host, no link in it.
+    /// Absolute path on the host, no link in it. With layers there is nothing.
     pub path: CText,
+    /// What the root is made of instead of the directory.
+    pub layers: Option<Layers>,
     /// Whose ids its files show.
     pub ids: Option<MappedIds>,
     /// Only the root mount itself, as `root.readonly` means it.
@@ -73,6 +76,14 @@ pub struct Plan {
     pub masked_paths: Vec<CText>,
     /// Paths in the container that are made read-only.
     pub readonly_paths: Vec<CText>,
+}
+
+impl Plan {
+    /// The directory that the root is mounted on: in the container's mount namespace that of the topmost layer is of no
+    /// other use.
+    pub(crate) fn place(&self) -> &CStr {
+        self.layers.as_ref().and_then(|layers| layers.lower.first()).unwrap_or(&self.path)
+    }
 }
 
 /// Where the root and what is in it are mounted.

@@ -55,6 +55,12 @@ pub(crate) fn mount(
     if rc == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
+/// unshare(2) of the mount namespace, and with it of root, working directory and umask.
+pub(crate) fn leave_mount_namespace() -> Result<()> {
+    // SAFETY: no descriptor is unshared, so none that somebody has borrowed goes away.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
+}
+
 fn last_errno() -> Errno {
     Errno::from_raw_os_error(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
 }

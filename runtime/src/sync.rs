@@ -156,6 +156,7 @@ impl Item {
             Item::Property => (13, 0),
             Item::Rlimit(i) => (14, i),
             Item::Landlock(i) => (15, i),
+            Item::Rootfs(R::Layers) => (16, 0),
         }
     }
 
@@ -177,6 +178,7 @@ impl Item {
             12 => Item::Program,
             14 => Item::Rlimit(i),
             15 => Item::Landlock(i),
+            16 => Item::Rootfs(R::Layers),
             _ => Item::Property,
         }
     }

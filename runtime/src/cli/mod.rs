@@ -22,8 +22,7 @@ mod update;
 
 use crate::error::{Context, Error, Result};
 use crate::logging;
-use crate::parent::rootless;
-use crate::plan::CgroupManager;
+use crate::plan::{CgroupManager, is_in_user_namespace};
 use crate::state::{Record, StateDir, StateRoot};
 use flags::{Outcome, Parsed};
 use log::LevelFilter;
@@ -217,7 +216,7 @@ fn default_root() -> PathBuf {
     let root = || rustix::process::geteuid().is_root();
     let named_root = || std::env::var_os("USER").is_some_and(|user| user == "root");
     match runtime {
-        Some(dir) if !root() || (rootless::is_in_user_namespace() && !named_root()) => Path::new(&dir).join("proa"),
+        Some(dir) if !root() || (is_in_user_namespace() && !named_root()) => Path::new(&dir).join("proa"),
         _ => PathBuf::from("/run/proa"),
     }
 }

@@ -92,6 +92,10 @@ fn sentence(plan: &Plan, item: Item, failure: &Failure) -> String {
     };
     match item {
         Item::Rootfs(R::Root) => format!("root.path {:?}: {what}: {errno}", plan.root.path),
+        Item::Rootfs(R::Layers) => {
+            let layers = plan.root.layers.as_ref().map_or(0, |layers| layers.lower.len());
+            format!("annotations[{:?}] ({layers} layers): {what}: {errno}", crate::plan::LAYERS_ANNOTATION)
+        }
         Item::Rootfs(R::MountSource(index)) => {
             let source = mount(index).and_then(|mount| match &mount.what {
                 rootfs::plan::What::Bind { source, .. } => Some(source.to_string()),

@@ -4,22 +4,13 @@
 //! Whether the caller is one is asked only once something was refused.
 
 use crate::error::{Context, Error, Result, bad};
-use crate::plan::Plan;
+use crate::plan::{Plan, is_in_user_namespace};
 use cgroup::{Cgroup, Place, Resources};
 use rustix::io::Errno;
-
-/// The inode number of the first user namespace, PROC_USER_INIT_INO of linux/proc_ns.h.
-const FIRST_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
 
 /// `asked` is what `--rootless` says; without it, who is not root of the host's first user namespace.
 fn is_rootless(asked: Option<bool>) -> bool {
     asked.unwrap_or_else(|| !rustix::process::geteuid().is_root() || is_in_user_namespace())
-}
-
-/// Whether this process is in another user namespace than the host's first. A map of all ids to themselves, as systemd
-/// gives services, does not make that one.
-pub(crate) fn is_in_user_namespace() -> bool {
-    rustix::fs::stat("/proc/self/ns/user").is_ok_and(|stat| stat.st_ino != FIRST_USER_NAMESPACE)
 }
 
 fn is_refusal(errno: Errno) -> bool {

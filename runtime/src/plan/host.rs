@@ -78,6 +78,15 @@ impl Host {
     }
 }
 
+/// The inode number of the first user namespace, PROC_USER_INIT_INO of linux/proc_ns.h.
+const FIRST_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+
+/// Whether this process is in another user namespace than the host's first. A map of all ids to themselves, as systemd
+/// gives services, does not make that one.
+pub(crate) fn is_in_user_namespace() -> bool {
+    rustix::fs::stat("/proc/self/ns/user").is_ok_and(|stat| stat.st_ino != FIRST_USER_NAMESPACE)
+}
+
 fn parse(text: &str) -> Option<SelfStatus> {
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;

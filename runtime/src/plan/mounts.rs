@@ -1,6 +1,6 @@
 //! `root`, `mounts`, `linux.maskedPaths`, `readonlyPaths`, `rootfsPropagation`: what the rootfs crate will carry out.
 
-use super::{Namespaces, Options, cgroup_mounts, clean, devices, host::Host, path_text, text};
+use super::{Namespaces, Options, cgroup_mounts, clean, devices, host::Host, layers, path_text, text};
 use crate::config::spec::{self, Spec};
 use crate::error::{Context, Result, bad};
 use rootfs::options::{self, Word};
@@ -20,7 +20,11 @@ pub(crate) fn root(
     host: &Host,
     warnings: &mut Vec<String>,
 ) -> Result<Plan> {
-    let path = root_path(spec, bundle)?;
+    let layers = layers::of(spec, bundle)?;
+    let path = match layers {
+        Some(_) => path_text("root.path", Path::new(&clean_path(&bundle.join(given_path(spec)))))?,
+        None => root_path(spec, bundle)?,
+    };
     let linux = spec.linux.as_ref();
     let new = namespaces.has_new(libc::CLONE_NEWNS);
     let own = namespaces.has_own(libc::CLONE_NEWNS);
@@ -52,9 +56,16 @@ pub(crate) fn root(
         (true, true) => Enter::Move,
     };
     let propagation = propagation(linux, options)?;
+    if layers.is_some() && mounts_are != MountsAre::Own {
+        return Err(bad("linux.namespaces", "a root of layers needs a mount namespace"));
+    }
+    if layers.is_some() && propagation.kind == PropagationKind::Shared {
+        return Err(bad("linux.rootfsPropagation", "a root of layers has nobody to share with"));
+    }
     let userns = namespaces.has_own(libc::CLONE_NEWUSER);
     Ok(Plan {
         path,
+        layers,
         ids: None,
         readonly: spec.root.as_ref().is_some_and(|root| root.readonly == Some(true)),
         propagation,
@@ -109,7 +120,7 @@ fn check_mounts_on_host(mounts: &[Mount]) -> Result<()> {
 /// The directory must be there, and no part of `root.path` may be a link, or it is not clear whose it is. Links on the
 /// way to the bundle are the operator's.
 fn root_path(spec: &Spec<'_>, bundle: &Path) -> Result<CText> {
-    let given = spec.root.as_ref().and_then(|root| root.path.as_deref()).unwrap_or_default();
+    let given = given_path(spec);
     let problem = |what: &str| bad("root.path", format_args!("{given:?}: {what}"));
     let mut path = PathBuf::from(clean_path(&bundle.join(given)));
     let mut found = directory_without_links(&path);
@@ -125,6 +136,10 @@ fn root_path(spec: &Spec<'_>, bundle: &Path) -> Result<CText> {
         Err(Errno::NOTDIR) => Err(problem("is no directory")),
         Err(errno) => Err(problem(&format!("{}: {}", crate::error::text(errno), path.display()))),
     }
+}
+
+fn given_path<'s>(spec: &'s Spec<'_>) -> &'s str {
+    spec.root.as_ref().and_then(|root| root.path.as_deref()).unwrap_or_default()
 }
 
 fn clean_path(path: &Path) -> String {

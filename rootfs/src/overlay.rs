@@ -1,0 +1,280 @@
+//! A root made of layers: overlayfs over read-only directories, with one on top that takes what is written.
+//!
+//! The mount is attached nowhere if the kernel lets it be so, and else in a mount namespace that its caller owns. Source:
+//! Documentation/filesystems/overlayfs.rst.
+
+use crate::api::{Api, FSCONFIG_VALUE, missing};
+use crate::error::{Item, Result};
+use crate::plan::{CText, MappedIds, Parameter, Propagation, PropagationKind};
+use crate::sys::{self, FdPath};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde::Serialize;
+use std::ffi::{CStr, CString};
+
+/// The layers of one root.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Layers {
+    /// Directories, the topmost first; at least one.
+    pub lower: Vec<CText>,
+    /// Where writes go. Without it the root can only be read.
+    pub writable: Option<Writable>,
+    /// Words of overlayfs beside those that name directories.
+    pub options: Vec<Parameter>,
+}
+
+impl Layers {
+    /// Whether what is hidden is marked by `user.overlay.` attributes, as a user namespace may, not by `trusted.overlay.`.
+    pub(crate) fn user_marks(&self) -> bool {
+        self.options.iter().any(|option| &*option.name == c"userxattr")
+    }
+}
+
+/// The directories of a writable layer, on one file system.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Writable {
+    /// What was written.
+    pub upper: CText,
+    /// What overlayfs works in.
+    pub work: CText,
+}
+
+/// What a root of layers is mounted from: every directory by a descriptor and, where that says it, by its path.
+struct Opened<'l> {
+    layers: &'l Layers,
+    lower: Vec<OwnedFd>,
+    writable: Option<(&'l Writable, [OwnedFd; 2])>,
+}
+
+impl<'l> Opened<'l> {
+    fn new(layers: &'l Layers) -> rustix::io::Result<Opened<'l>> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let lower = layers.lower.iter().map(|path| open(&**path, flags, Mode::empty()));
+        let lower = lower.collect::<rustix::io::Result<_>>()?;
+        let writable = match &layers.writable {
+            Some(writable) => {
+                let directory = |path: &CText| open(&**path, flags | OFlags::NOFOLLOW, Mode::empty());
+                Some((writable, [directory(&writable.upper)?, directory(&writable.work)?]))
+            }
+            None => None,
+        };
+        Ok(Opened { layers, lower, writable })
+    }
+
+    /// Calls `with` for each directory, with the word for it.
+    fn each(&self, mut with: impl FnMut(&CStr, &CStr) -> rustix::io::Result<()>) -> rustix::io::Result<()> {
+        let mut say = |word: &CStr, path: &CText, fd: &OwnedFd| {
+            // As mountinfo shows it, unless overlayfs would read something else from it.
+            let plain = path.count_bytes() <= FSCONFIG_VALUE && !path.to_bytes().iter().any(|it| b":\\,".contains(it));
+            if plain { with(word, path) } else { with(word, FdPath::new(fd.as_fd()).as_c_str()) }
+        };
+        for (path, fd) in self.layers.lower.iter().zip(&self.lower) {
+            say(c"lowerdir+", path, fd)?;
+        }
+        if let Some((writable, [upper, work])) = &self.writable {
+            say(c"upperdir", &writable.upper, upper)?;
+            say(c"workdir", &writable.work, work)?;
+        }
+        Ok(())
+    }
+
+    /// All lower directories in one word, which older kernels want.
+    fn lower_word(&self) -> Vec<u8> {
+        let paths: Vec<FdPath> = self.lower.iter().map(|fd| FdPath::new(fd.as_fd())).collect();
+        paths.iter().map(|path| path.as_c_str().to_bytes()).collect::<Vec<_>>().join(&b':')
+    }
+
+    /// A context of the file system with all said, by fsconfig(2). None: the kernel cannot be told so.
+    fn detached(&self) -> rustix::io::Result<Option<OwnedFd>> {
+        let context = match fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC) {
+            Err(errno) if missing(errno) => return Ok(None),
+            context => context?,
+        };
+        fsconfig_set_string(context.as_fd(), c"source", c"overlay")?;
+        let named = self.each(|name, path| fsconfig_set_string(context.as_fd(), name, path));
+        let context = match named {
+            Ok(()) => context,
+            // Linux 6.5 was the first to take layers one by one.
+            Err(Errno::INVAL) => match self.told_at_once()? {
+                Some(context) => context,
+                None => return Ok(None),
+            },
+            Err(errno) => return Err(errno),
+        };
+        for parameter in &self.layers.options {
+            match &parameter.value {
+                Some(value) => fsconfig_set_string(context.as_fd(), &*parameter.name, &**value)?,
+                None => fsconfig_set_flag(context.as_fd(), &*parameter.name)?,
+            }
+        }
+        fsconfig_create(context.as_fd())?;
+        fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map(Some)
+    }
+
+    /// With the lower directories as one word, if it is short enough.
+    fn told_at_once(&self) -> rustix::io::Result<Option<OwnedFd>> {
+        let word = self.lower_word();
+        if word.len() > FSCONFIG_VALUE {
+            return Ok(None);
+        }
+        let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(context.as_fd(), c"source", c"overlay")?;
+        fsconfig_set_string(context.as_fd(), c"lowerdir", word)?;
+        self.each(|name, path| match name == c"lowerdir+" {
+            true => Ok(()),
+            false => fsconfig_set_string(context.as_fd(), name, path),
+        })?;
+        Ok(Some(context))
+    }
+
+    /// By mount(2), which takes a page of words, at `target`.
+    fn attached(&self, target: &CStr) -> rustix::io::Result<()> {
+        let mut data = b"lowerdir=".to_vec();
+        data.extend(self.lower_word());
+        self.each(|name, path| {
+            if name != c"lowerdir+" {
+                data.extend([b",", name.to_bytes(), b"=", path.to_bytes()].concat());
+            }
+            Ok(())
+        })?;
+        for parameter in &self.layers.options {
+            data.push(b',');
+            data.extend(parameter.name.to_bytes());
+            if let Some(value) = &parameter.value {
+                data.extend([b"=", value.to_bytes()].concat());
+            }
+        }
+        let data = CString::new(data).map_err(|_| Errno::INVAL)?;
+        sys::mount(Some(c"overlay"), target, Some(c"overlay"), 0, Some(&data))
+    }
+}
+
+/// Mounts the layers. In a mount namespace of the caller's own, `target` is a directory that older kernels attach the
+/// mount to. The descriptor is of the mount's root; true: it is attached.
+///
+/// # Errors
+/// What the kernel says; EINVAL too for a single layer that nothing is written to, which is no overlay.
+pub fn mount(layers: &Layers, target: Option<&CStr>) -> rustix::io::Result<(OwnedFd, bool)> {
+    let opened = Opened::new(layers)?;
+    match (opened.detached()?, target) {
+        (Some(mount), _) => Ok((mount, false)),
+        (None, Some(target)) => {
+            opened.attached(target)?;
+            crate::resolve::open_host(target).map(|mount| (mount, true))
+        }
+        (None, None) => Err(Errno::NOSYS),
+    }
+}
+
+/// The layers as one tree: a mount that is attached nowhere, or for `target`'s namespace at `target`.
+pub(crate) fn tree(api: &Api, layers: &Layers, target: Option<&CStr>) -> Result<(OwnedFd, bool)> {
+    match (&layers.lower[..], &layers.writable) {
+        // Nothing to lay over anything.
+        ([only], None) => match Item::Layers.at("open the layer", api.clone_path(only, false))? {
+            crate::api::Tree::Detached(fd) => Ok((fd, false)),
+            crate::api::Tree::Path { .. } => Item::Layers.fail("open the layer", Errno::NOSYS),
+        },
+        _ => Item::Layers.at("mount the overlay", mount(layers, target)),
+    }
+}
+
+/// The same for a process that is not in the mount namespace in which it is to be attached.
+pub(crate) fn detached_tree(api: &Api, layers: &Layers) -> Result<OwnedFd> {
+    match tree(api, layers, None) {
+        Err(failure) if failure.errno == Errno::NOSYS => {
+            let away = Item::Layers.at("leave the mount namespace", Away::go())?;
+            let made = private(api).and_then(|()| cloned(api, layers));
+            Item::Layers.at("come back to the mount namespace", away.come_back())?;
+            made
+        }
+        made => made.map(|(mount, _)| mount),
+    }
+}
+
+/// Attached where nobody sees it, and a clone of that.
+fn cloned(api: &Api, layers: &Layers) -> Result<OwnedFd> {
+    let (mount, _) = tree(api, layers, layers.lower.first().map(|path| &**path))?;
+    match Item::Layers.at("clone the overlay", api.clone_fd(mount.as_fd(), false))? {
+        crate::api::Tree::Detached(clone) => Ok(clone),
+        crate::api::Tree::Path { .. } => Item::Layers.fail("clone the overlay", Errno::NOSYS),
+    }
+}
+
+fn private(api: &Api) -> Result<()> {
+    let all = Propagation { kind: PropagationKind::Private, recursive: true };
+    Item::Layers.at("make the mounts private", api.propagate_root(all))
+}
+
+/// The same with the ids of the lower layers' files mapped (Linux 5.19). Overlayfs itself has no mapped mounts, its
+/// layers have, but most kernels take only ones that are attached: here to their own directories, in a mount namespace
+/// that is gone when this returns. What is written has the container's ids on the disk: the kernel writes nothing of its
+/// own through a mapping that has no place for the host's root.
+pub(crate) fn mapped_tree(api: &Api, layers: &Layers, ids: MappedIds, namespaces: &[OwnedFd]) -> Result<OwnedFd> {
+    let item = Item::Layers;
+    let Some(namespace) = namespaces.get(ids.namespace) else { return item.fail("map ids", Errno::PERM) };
+    let away = item.at("leave the mount namespace", Away::go())?;
+    let made = mapped(api, layers, namespace.as_fd());
+    item.at("come back to the mount namespace", away.come_back())?;
+    made
+}
+
+fn mapped(api: &Api, layers: &Layers, namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
+    private(api)?;
+    for directory in &layers.lower {
+        Item::Layers.at("map ids", map(api, directory, namespace))?;
+    }
+    match tree(api, layers, None) {
+        Err(failure) if failure.errno == Errno::NOSYS => cloned(api, layers),
+        made => made.map(|(mount, _)| mount),
+    }
+}
+
+fn map(api: &Api, directory: &CStr, namespace: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let crate::api::Tree::Detached(tree) = api.clone_path(directory, false)? else { return Err(Errno::NOSYS) };
+    sys::mount_map_ids(tree.as_fd(), namespace, false)?;
+    move_mount(tree, c"", CWD, directory, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+/// Out in a mount namespace of one's own, with the way back.
+struct Away {
+    namespace: OwnedFd,
+    root: OwnedFd,
+    directory: OwnedFd,
+}
+
+impl Away {
+    fn go() -> rustix::io::Result<Away> {
+        let directory = |path: &CStr| open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let away = Away {
+            namespace: open(c"/proc/self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?,
+            root: directory(c"/")?,
+            directory: directory(c".")?,
+        };
+        sys::leave_mount_namespace()?;
+        Ok(away)
+    }
+
+    /// setns(2) leads to the root of the namespace, which a caller in a chroot is not in.
+    fn come_back(self) -> rustix::io::Result<()> {
+        move_into_link_name_space(self.namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
+        rustix::process::fchdir(&self.root)?;
+        rustix::process::chroot(c".")?;
+        rustix::process::fchdir(&self.directory)
+    }
+}
+
+/// Takes a mount off that [`mount`] has attached.
+///
+/// # Errors
+/// What the kernel says.
+pub fn take_off(target: &CStr) -> rustix::io::Result<()> {
+    unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+}
