@@ -174,6 +174,14 @@ pub fn mount(layers: &Layers, target: Option<&CStr>) -> rustix::io::Result<(Owne
     }
 }
 
+/// The layers by a descriptor of their root, which is attached nowhere.
+///
+/// # Errors
+/// What the kernel says.
+pub fn view(layers: &Layers) -> rustix::io::Result<OwnedFd> {
+    detached_tree(&Api::new(), layers).map_err(|failure| failure.errno)
+}
+
 /// The layers as one tree: a mount that is attached nowhere, or for `target`'s namespace at `target`.
 pub(crate) fn tree(api: &Api, layers: &Layers, target: Option<&CStr>) -> Result<(OwnedFd, bool)> {
     match (&layers.lower[..], &layers.writable) {

@@ -8,7 +8,7 @@ mod describe;
 pub(crate) mod exec;
 mod hooks;
 mod host_mounts;
-mod id_map;
+pub(crate) mod id_map;
 pub(crate) mod intel_rdt;
 pub(crate) mod limits;
 mod listener;
