@@ -12,6 +12,7 @@ mod error;
 pub mod fuzzing;
 mod hooks;
 mod logging;
+mod network;
 mod parent;
 mod plan;
 mod seccomp;

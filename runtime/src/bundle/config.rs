@@ -3,6 +3,7 @@
 use super::{Owners, WRITABLE};
 use crate::cli::spec as cli_spec;
 use crate::error::{Error, Result, bad};
+use crate::network::Attachment;
 use crate::plan::{LAYERS_ANNOTATION, MAPPED_ROOT_ANNOTATION, OVERLAY_ANNOTATION, WRITABLE_ANNOTATION};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -30,10 +31,7 @@ pub(crate) struct Found {
     pub user: super::users::User,
     /// Entries of `mounts`, beyond those of every container.
     pub mounts: Vec<Value>,
-    /// `hooks`.
-    pub hooks: Map<String, Value>,
-    /// Without a network namespace of its own.
-    pub host_network: bool,
+    pub network: Attachment,
 }
 
 /// What a program in an image may count on: the list that engines give by default.
@@ -78,10 +76,11 @@ pub(crate) fn document(image: &Value, wishes: &Wishes, found: &Found, owners: &O
     if let Value::Array(mounts) = &mut document["mounts"] {
         mounts.extend(found.mounts.iter().cloned());
     }
-    if !found.hooks.is_empty() {
-        document["hooks"] = Value::Object(found.hooks.clone());
+    found.network.apply(&mut document)?;
+    user_namespace(&mut document, owners);
+    if owners.has_namespace() && !found.network.new_namespace {
+        bind_sys(&mut document);
     }
-    namespaces(&mut document["linux"], found, owners);
     Ok(document)
 }
 
@@ -210,12 +209,10 @@ fn annotations(image: &Value, wishes: &Wishes, found: &Found, owners: &Owners) -
     Ok(annotations)
 }
 
-fn namespaces(linux: &mut Value, found: &Found, owners: &Owners) {
+fn user_namespace(document: &mut Value, owners: &Owners) {
+    let linux = &mut document["linux"];
     if let Value::Array(list) = &mut linux["namespaces"] {
-        list.retain(|entry| entry["type"] != "user" && (entry["type"] != "network" || !found.host_network));
-        if !found.host_network && !list.iter().any(|entry| entry["type"] == "network") {
-            list.push(json!({ "type": "network" }));
-        }
+        list.retain(|entry| entry["type"] != "user");
         if owners.has_namespace() {
             list.push(json!({ "type": "user" }));
         }
@@ -223,5 +220,14 @@ fn namespaces(linux: &mut Value, found: &Found, owners: &Owners) {
     if owners.has_namespace() {
         linux["uidMappings"] = owners.mappings(|map| &map.uid);
         linux["gidMappings"] = owners.mappings(|map| &map.gid);
+    }
+}
+
+/// sysfs shows the devices of a network namespace, which a user namespace has to own.
+fn bind_sys(document: &mut Value) {
+    let mounts = document["mounts"].as_array_mut().into_iter().flatten();
+    for mount in mounts.filter(|mount| mount["destination"] == "/sys") {
+        let options = ["rbind", "nosuid", "noexec", "nodev", "ro"];
+        *mount = json!({ "destination": "/sys", "type": "none", "source": "/sys", "options": options });
     }
 }

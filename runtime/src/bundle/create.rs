@@ -6,13 +6,14 @@
 use super::config::{self, Found, Wishes};
 use super::{Owners, WRITABLE, users};
 use crate::error::{Context, Error, Result, bad};
+use crate::network::{Attachment, attach};
 use rootfs::image::{Image, Platform};
 use rootfs::overlay::Layers;
 use rootfs::plan::{CText, Parameter};
 use rootfs::store::{BundleEntry, Limits, Progress, Store, Stored, Xattrs};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, XattrFlags, open};
-use serde_json::Value;
+use rustix::fs::{Mode, OFlags, ResolveFlags, XattrFlags, open, openat2};
+use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ pub(crate) struct Request<'a> {
     pub image: &'a str,
     pub platform: Option<&'a str>,
     pub user: Option<&'a str>,
+    pub network: &'a str,
+    pub publish: Vec<&'a str>,
     pub limits: Limits,
     pub wishes: Wishes,
     pub owners: Owners,
@@ -56,7 +59,10 @@ pub(crate) fn create(store: &Store, request: &Request<'_>, progress: &dyn Progre
         Some(word) => users::find("--user", word, root.as_fd())?,
         None => users::find("the image's User", image["config"]["User"].as_str().unwrap_or_default(), root.as_fd())?,
     };
-    let found = Found { layers, user, mounts: Vec::new(), hooks: serde_json::Map::new(), host_network: false };
+    let network = network(request)?;
+    let mut mounts = Vec::new();
+    mounts.extend(resolv_conf(request, &network, root.as_fd())?);
+    let found = Found { layers, user, mounts, network };
     let document = config::document(&image, &request.wishes, &found, &request.owners)?;
     if !request.wishes.read_only {
         make_writable(&request.dir.join(WRITABLE), &stored, &request.owners)?;
@@ -135,6 +141,32 @@ pub(crate) fn source(word: &str) -> Option<(&Path, Option<&str>)> {
     // A reference may have a colon itself: a name with its tag.
     let splits = word.match_indices(':').map(|(at, _)| (&word[..at], &word[at + 1..]));
     splits.filter(|(path, _)| Path::new(path).exists()).map(|(path, tag)| (Path::new(path), Some(tag))).last()
+}
+
+fn network(request: &Request<'_>) -> Result<Attachment> {
+    let name = request.network;
+    if request.owners.is_rootless() && !matches!(name, "none" | "host") {
+        return Err(bad("--network", format_args!("{name:?}: only root can put a container on a network")));
+    }
+    // As the hooks will find it: not this process, which may be a copy of the program.
+    let proa = std::env::current_exe().map_err(|error| Error::Usage(format!("the path of proa: {error}")))?;
+    attach(name, &request.publish, &proa)
+}
+
+/// The file in the bundle that is mounted on the image's, if the container has a network that it says something of.
+fn resolv_conf(request: &Request<'_>, network: &Attachment, root: BorrowedFd<'_>) -> Result<Option<Value>> {
+    const DESTINATION: &str = "/etc/resolv.conf";
+    let Some(text) = &network.resolv_conf else { return Ok(None) };
+    let there =
+        || openat2(root, &DESTINATION[1..], OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT);
+    if request.wishes.read_only && there().is_err() {
+        log::warn!("the image has no {DESTINATION}, and its root is read-only: the container knows no name server");
+        return Ok(None);
+    }
+    let path = request.dir.join("resolv.conf");
+    fs::write(&path, text).context(|| format!("write {}", path.display()))?;
+    let options = ["bind", "ro", "nosuid", "nodev", "noexec"];
+    Ok(Some(json!({ "destination": DESTINATION, "type": "bind", "source": path, "options": options })))
 }
 
 /// The image's tree as a container sees it before it writes.

@@ -34,6 +34,8 @@ fn create_in(app: &App<'_>, maps: Option<IdMaps>) -> Result<()> {
         image,
         platform: app.value("platform"),
         user: app.value("user"),
+        network: app.value("network").unwrap_or("none"),
+        publish: app.parsed.values.all("publish").collect(),
         limits,
         wishes,
         owners: Owners::new(app.value("userns"), maps)?,

@@ -11,6 +11,7 @@ mod generated;
 mod help;
 mod kill;
 mod list;
+mod network;
 mod pause;
 mod plan;
 mod ps;
@@ -161,6 +162,10 @@ impl<'a> App<'a> {
             "bundle create" => bundle::create(self),
             "bundle ls" => bundle::ls(self),
             "bundle rm" => bundle::rm(self),
+            "network ls" => network::ls(self).map(|()| 0),
+            "network prune" => network::prune(self).map(|()| 0),
+            "network hooks" => network::hooks(self).map(|()| 0),
+            "cni" => network::cni(self).map(|()| 0),
             "spec" => spec::command(self).map(|()| 0),
             "features" => features::command().map(|()| 0),
             "plan" => plan::command(self).map(|()| 0),
