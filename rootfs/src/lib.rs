@@ -12,12 +12,14 @@ mod copy_up;
 mod devices;
 mod enter;
 mod error;
+pub mod image;
 mod masks;
 mod mounts;
 pub mod options;
 pub mod overlay;
 pub mod plan;
 mod resolve;
+pub mod store;
 mod sys;
 
 use api::{Api, Tree};
