@@ -4,14 +4,24 @@
 //! All that is read is checked: digests and sizes, and that no document is larger than one can be.
 
 mod digest;
+mod docker;
+mod document;
 mod error;
+mod layout;
 mod platform;
+mod source;
+mod stream;
+pub(crate) mod tar;
+#[cfg(test)]
+mod tests;
 
 pub use digest::Digest;
 pub use error::Error;
 pub use oci_spec::image::ImageConfiguration;
 pub use platform::Platform;
+pub(crate) use stream::{Chunks, stream};
 
+use source::{Blob, Source};
 use std::path::Path;
 
 /// One image: its configuration, and where its layers are.
@@ -30,6 +40,10 @@ pub struct Layer {
     pub diff_id: Digest,
     /// Bytes of the blob as it lies in the image.
     pub size: u64,
+    /// Digest of the blob. Archives of `docker save` have none: their layers are known by the diff id alone.
+    digest: Option<Digest>,
+    /// Not there where the image leaves it to be fetched from elsewhere.
+    blob: Option<Blob>,
 }
 
 impl Image {
@@ -40,8 +54,15 @@ impl Image {
     ///
     /// See [`Error`].
     pub fn open(path: &Path, reference: Option<&str>, platform: &Platform) -> Result<Image, Error> {
-        let _ = (reference, platform);
-        Err(Error::NoImage { path: path.to_owned(), why: "cannot be read yet".to_owned() })
+        let source = Source::open(path)?;
+        // Docker writes both: its layouts have a manifest.json for older readers.
+        if source.is_archive()
+            && source.find("oci-layout")?.is_none()
+            && let Some(manifest) = source.document("manifest.json")?
+        {
+            return docker::open(&source, &manifest, reference, platform);
+        }
+        layout::open(source, reference, platform)
     }
 
     /// What it is called in the store: the name that the image has, else its digest.

@@ -16,6 +16,7 @@
 mod error;
 mod progress;
 mod records;
+mod unpack;
 
 pub use error::Error;
 pub use progress::{Progress, Silent};
