@@ -2,16 +2,16 @@
 
 use crate::tree::{self, Stopped};
 use rustix::io::Errno;
-use std::fmt;
 use std::path::Path;
 
 /// The result of what is done to volumes and quotas.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// An operation on volumes or quotas that was not done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A system call failed.
+    #[error("{what}: {}", words(*errno))]
     Sys {
         /// The operation and its arguments.
         what: String,
@@ -19,10 +19,13 @@ pub enum Error {
         errno: Errno,
     },
     /// There is no volume of this name.
+    #[error("no such volume: {0}")]
     NoVolume(String),
     /// There is one already.
+    #[error("there is a volume {0} already")]
     Exists(String),
     /// A volume that something needs.
+    #[error("volume {name} is in use by {by}")]
     InUse {
         /// The volume.
         name: String,
@@ -30,22 +33,9 @@ pub enum Error {
         by: String,
     },
     /// What was asked for cannot be done, or makes no sense; the whole sentence.
+    #[error("{0}")]
     Refused(String),
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Sys { what, errno } => write!(to, "{what}: {}", words(*errno)),
-            Error::NoVolume(name) => write!(to, "no such volume: {name}"),
-            Error::Exists(name) => write!(to, "there is a volume {name} already"),
-            Error::InUse { name, by } => write!(to, "volume {name} is in use by {by}"),
-            Error::Refused(sentence) => to.write_str(sentence),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
 
 impl Error {
     /// What was on the way through a tree that begins at `root`.

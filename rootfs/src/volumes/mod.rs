@@ -3,7 +3,7 @@
 //! ```text
 //! STORE/volumes/         0700, locked with flock(2) by whoever makes or removes one
 //!   NAME/                0700, locked by whoever fills it
-//!     volume.json        name, labels, when it was made
+//!     volume.json        name, labels, when it was made; locked by bundles that are being made with it
 //!     data/              what a container sees
 //!     filled             it is never filled again
 //!     filling/, ready/   while it is filled, see `fill.rs`
@@ -319,8 +319,13 @@ fn names(dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// volume.json, locked by who needs the volume.
+fn open_record(volume: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
+    tree::open(volume, c"volume.json", OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)
+}
+
 fn read_small(volume: BorrowedFd<'_>) -> rustix::io::Result<Vec<u8>> {
-    let file = tree::open(volume, c"volume.json", OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)?;
+    let file = open_record(volume)?;
     let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
         match rustix::io::read(&file, &mut buffer) {

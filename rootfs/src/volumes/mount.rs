@@ -1,6 +1,8 @@
 //! From what was asked for to an entry of config.json's `mounts`.
 
-use super::{Context, Error, Locked, Request, Result, Source};
+use super::{Context, Error, Locked, Request, Result, Source, open_record};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -18,8 +20,9 @@ pub struct Mount {
     pub options: Vec<String>,
 }
 
-/// A request that config.json can have.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A request that config.json can have. While it lives its volume is not removed: keep it until the bundle is registered
+/// and whole.
+#[derive(Debug)]
 pub struct Prepared {
     /// What goes into config.json.
     pub mount: Mount,
@@ -27,11 +30,13 @@ pub struct Prepared {
     pub volume: Option<String>,
     /// The volume is for [`super::Volumes::fill`]. Else [`super::Volumes::complete`] is to be called.
     pub fill: bool,
+    /// volume.json, locked shared.
+    _kept: Option<OwnedFd>,
 }
 
 impl Locked<'_> {
-    /// Makes the volume that is asked for, if there is none, and says how it is mounted. While this lock is held no volume
-    /// goes away: the bundle is to be registered before it is dropped.
+    /// Makes the volume that is asked for, if there is none, and says how it is mounted. This lock is not needed any more
+    /// then, and is better given back before volumes are filled.
     ///
     /// `labels` are given to a volume that is made. `own_user_namespace`: whether the container has one.
     ///
@@ -65,7 +70,17 @@ impl Locked<'_> {
             }
         };
         let fill = volume.is_some() && !request.nocopy;
-        Ok(Prepared { mount: request.mount(source), volume, fill })
+        let kept = volume.as_ref().map(|name| self.keep(name)).transpose()?;
+        Ok(Prepared { mount: request.mount(source), volume, fill, _kept: kept })
+    }
+
+    /// Keeps a volume from being removed. Nobody removes one now, so that this waits for nobody.
+    fn keep(&self, name: &str) -> Result<OwnedFd> {
+        let volume = self.volumes.open_volume(self.dir.as_fd(), name)?;
+        let what = || format!("lock {}/volume.json", self.volumes.path_of(name));
+        let record = open_record(volume.as_fd()).context(what)?;
+        flock(&record, FlockOperation::NonBlockingLockShared).context(what)?;
+        Ok(record)
     }
 }
 

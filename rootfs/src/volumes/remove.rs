@@ -3,7 +3,7 @@
 //! A volume is renamed while all others are kept from making and removing, and its content is removed after that: what
 //! is big is nobody's to wait for.
 
-use super::{ANONYMOUS, Context, Error, Locked, Result, Volumes, check_name, names};
+use super::{ANONYMOUS, Context, Error, Locked, Result, Volumes, check_name, names, open_record};
 use crate::tree;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FlockOperation, OFlags, flock, renameat};
@@ -140,6 +140,12 @@ impl Locked<'_> {
         match flock(&volume, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => return in_use("a process that fills it".to_owned()),
             locked => locked.context(|| format!("lock the volume {}", self.volumes.path_of(name)))?,
+        }
+        // One that cannot be read is nobody's.
+        if let Ok(record) = open_record(volume.as_fd())
+            && flock(&record, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
+        {
+            return in_use("a bundle that is being made".to_owned());
         }
         // Before anything is lost: what somebody has mounted there is not the volume's.
         self.volumes.open_data(volume.as_fd(), name).map(drop).or_else(|error| match error {

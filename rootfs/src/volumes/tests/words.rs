@@ -106,7 +106,13 @@ fn requests_become_mounts() {
     let anonymous = prepare("/x", false).unwrap();
     assert_eq!(anonymous.volume.as_ref().map(String::len), Some(64));
     drop(locked);
+    let said = volumes.remove("data", no_uses).unwrap_err().to_string();
+    assert_eq!(said, "volume data is in use by a bundle that is being made");
+    assert!(volumes.prune(no_uses).unwrap().removed.is_empty());
+    volumes.complete("data").unwrap();
     assert_eq!(volumes.list(&Uses::new()).unwrap().volumes.len(), 2);
+    drop((named, again));
+    volumes.remove("data", no_uses).unwrap();
 }
 
 #[test]
