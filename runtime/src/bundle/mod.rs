@@ -6,8 +6,10 @@
 
 mod config;
 mod create;
+mod mountpoints;
 mod owners;
 mod users;
+mod volumes;
 
 pub(crate) use config::Wishes;
 pub(crate) use create::{Request, create, remove};
@@ -15,3 +17,5 @@ pub(crate) use owners::{Owners, with_owners};
 
 /// What the writable layer is called in the bundle.
 pub(crate) const WRITABLE: &str = "writable";
+/// The layer of directories to mount something on, of a bundle without a writable one.
+pub(crate) const MOUNTPOINTS: &str = "mountpoints";

@@ -36,6 +36,8 @@ fn create_in(app: &App<'_>, maps: Option<IdMaps>) -> Result<()> {
         user: app.value("user"),
         network: app.value("network").unwrap_or("none"),
         publish: app.parsed.values.all("publish").collect(),
+        volumes: app.parsed.values.all("volume").collect(),
+        size: app.value("size").map(|word| bytes("--size", word)).transpose()?,
         limits,
         wishes,
         owners: Owners::new(app.value("userns"), maps)?,
