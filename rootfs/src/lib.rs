@@ -21,6 +21,8 @@ pub mod plan;
 mod resolve;
 pub mod store;
 mod sys;
+mod tree;
+pub mod volumes;
 
 use api::{Api, Tree};
 pub use console::{Console, terminal};

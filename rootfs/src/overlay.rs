@@ -11,8 +11,8 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::Serialize;
@@ -31,10 +31,49 @@ pub struct Layers {
 }
 
 impl Layers {
+    /// From the words that mount(8) takes for an overlay. None: one is missing.
+    pub fn parse<'w>(words: impl IntoIterator<Item = &'w str>) -> Option<Layers> {
+        let (mut layers, mut upper, mut work) = (Layers::default(), None, None);
+        for word in words {
+            match word.split_once('=') {
+                Some(("lowerdir", list)) => layers.lower = split(list)?,
+                Some(("upperdir", path)) => upper = Some(split(path)?.into_iter().next()?),
+                Some(("workdir", path)) => work = Some(split(path)?.into_iter().next()?),
+                Some((name, value)) => {
+                    layers.options.push(Parameter { name: CText::new(name)?, value: Some(CText::new(value)?) })
+                }
+                None => layers.options.push(Parameter { name: CText::new(word)?, value: None }),
+            }
+        }
+        layers.writable = match (upper, work) {
+            (Some(upper), Some(work)) => Some(Writable { upper, work }),
+            (None, None) => None,
+            _ => return None,
+        };
+        (!layers.lower.is_empty()).then_some(layers)
+    }
+
     /// Whether what is hidden is marked by `user.overlay.` attributes, as a user namespace may, not by `trusted.overlay.`.
     pub(crate) fn user_marks(&self) -> bool {
         self.options.iter().any(|option| &*option.name == c"userxattr")
     }
+}
+
+/// Paths with colons between them; a backslash keeps what comes after it from being one.
+fn split(list: &str) -> Option<Vec<CText>> {
+    let (mut paths, mut path, mut escaped) = (Vec::new(), Vec::new(), false);
+    for byte in list.bytes() {
+        match (byte, escaped) {
+            (b'\\', false) => escaped = true,
+            (b':', false) => paths.push(CText::new(std::mem::take(&mut path))?),
+            (byte, _) => {
+                path.push(byte);
+                escaped = false;
+            }
+        }
+    }
+    paths.push(CText::new(path)?);
+    Some(paths)
 }
 
 /// The directories of a writable layer, on one file system.
@@ -174,6 +213,14 @@ pub fn mount(layers: &Layers, target: Option<&CStr>) -> rustix::io::Result<(Owne
     }
 }
 
+/// The layers by a descriptor of their root, which is attached nowhere.
+///
+/// # Errors
+/// What the kernel says.
+pub fn view(layers: &Layers) -> rustix::io::Result<OwnedFd> {
+    detached_tree(&Api::new(), layers).map_err(|failure| failure.errno)
+}
+
 /// The layers as one tree: a mount that is attached nowhere, or for `target`'s namespace at `target`.
 pub(crate) fn tree(api: &Api, layers: &Layers, target: Option<&CStr>) -> Result<(OwnedFd, bool)> {
     match (&layers.lower[..], &layers.writable) {
@@ -191,7 +238,8 @@ pub(crate) fn detached_tree(api: &Api, layers: &Layers) -> Result<OwnedFd> {
     match tree(api, layers, None) {
         Err(failure) if failure.errno == Errno::NOSYS => {
             let away = Item::Layers.at("leave the mount namespace", Away::go())?;
-            let made = private(api).and_then(|()| cloned(api, layers));
+            let place = layers.lower.first().map_or(c"/", |path| path);
+            let made = private(api).and_then(|()| cloned(api, layers, place));
             Item::Layers.at("come back to the mount namespace", away.come_back())?;
             made
         }
@@ -200,8 +248,8 @@ pub(crate) fn detached_tree(api: &Api, layers: &Layers) -> Result<OwnedFd> {
 }
 
 /// Attached where nobody sees it, and a clone of that.
-fn cloned(api: &Api, layers: &Layers) -> Result<OwnedFd> {
-    let (mount, _) = tree(api, layers, layers.lower.first().map(|path| &**path))?;
+fn cloned(api: &Api, layers: &Layers, place: &CStr) -> Result<OwnedFd> {
+    let (mount, _) = tree(api, layers, Some(place))?;
     match Item::Layers.at("clone the overlay", api.clone_fd(mount.as_fd(), false))? {
         crate::api::Tree::Detached(clone) => Ok(clone),
         crate::api::Tree::Path { .. } => Item::Layers.fail("clone the overlay", Errno::NOSYS),
@@ -213,34 +261,49 @@ fn private(api: &Api) -> Result<()> {
     Item::Layers.at("make the mounts private", api.propagate_root(all))
 }
 
-/// The same with the ids of the lower layers' files mapped (Linux 5.19). Overlayfs itself has no mapped mounts, its
-/// layers have, but most kernels take only ones that are attached: here to their own directories, in a mount namespace
-/// that is gone when this returns. What is written has the container's ids on the disk: the kernel writes nothing of its
-/// own through a mapping that has no place for the host's root.
+/// The same with the ids of the lower layers' files mapped, see [`mapped`].
 pub(crate) fn mapped_tree(api: &Api, layers: &Layers, ids: MappedIds, namespaces: &[OwnedFd]) -> Result<OwnedFd> {
     let item = Item::Layers;
     let Some(namespace) = namespaces.get(ids.namespace) else { return item.fail("map ids", Errno::PERM) };
+    let Some(place) = layers.lower.first() else { return item.fail("map ids", Errno::NOENT) };
     let away = item.at("leave the mount namespace", Away::go())?;
-    let made = mapped(api, layers, namespace.as_fd());
+    let made =
+        private(api).and_then(|()| item.at("map ids", mapped(layers, namespace.as_fd(), place))).and_then(|layers| {
+            match tree(api, &layers, None) {
+                Err(failure) if failure.errno == Errno::NOSYS => cloned(api, &layers, place),
+                made => made.map(|(mount, _)| mount),
+            }
+        });
     item.at("come back to the mount namespace", away.come_back())?;
     made
 }
 
-fn mapped(api: &Api, layers: &Layers, namespace: BorrowedFd<'_>) -> Result<OwnedFd> {
-    private(api)?;
+/// The layers with the ids of the lower ones' files mapped as the user namespace says (Linux 5.19).
+///
+/// Overlayfs itself has no mapped mounts, its layers have, but most kernels take only ones that are attached: here in a
+/// tmpfs on `place`, in a mount namespace of the caller's own, where the overlay itself may cover them. What is written
+/// has the container's ids on the disk: the kernel writes nothing of its own through a mapping that has no place for the
+/// host's root.
+///
+/// # Errors
+/// What the kernel says, EINVAL from a file system that cannot be mapped.
+pub fn mapped(layers: &Layers, namespace: BorrowedFd<'_>, place: &CStr) -> rustix::io::Result<Layers> {
+    let mut trees = Vec::with_capacity(layers.lower.len());
     for directory in &layers.lower {
-        Item::Layers.at("map ids", map(api, directory, namespace))?;
+        let tree = open_tree(CWD, &**directory, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+        sys::mount_map_ids(tree.as_fd(), namespace, false)?;
+        trees.push(tree);
     }
-    match tree(api, layers, None) {
-        Err(failure) if failure.errno == Errno::NOSYS => cloned(api, layers),
-        made => made.map(|(mount, _)| mount),
+    sys::mount(Some(c"layers"), place, Some(c"tmpfs"), 0, Some(c"mode=0755"))?;
+    let mut mapped = Layers { lower: Vec::with_capacity(trees.len()), ..layers.clone() };
+    for (number, tree) in trees.into_iter().enumerate() {
+        let path = [place.to_bytes(), format!("/{number}").as_bytes()].concat();
+        let path = CText::new(path).ok_or(Errno::INVAL)?;
+        rustix::fs::mkdir(&*path, Mode::RWXU)?;
+        move_mount(tree, c"", CWD, &*path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+        mapped.lower.push(path);
     }
-}
-
-fn map(api: &Api, directory: &CStr, namespace: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let crate::api::Tree::Detached(tree) = api.clone_path(directory, false)? else { return Err(Errno::NOSYS) };
-    sys::mount_map_ids(tree.as_fd(), namespace, false)?;
-    move_mount(tree, c"", CWD, directory, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    Ok(mapped)
 }
 
 /// Out in a mount namespace of one's own, with the way back.
@@ -271,10 +334,20 @@ impl Away {
     }
 }
 
-/// Takes a mount off that [`mount`] has attached.
-///
-/// # Errors
-/// What the kernel says.
-pub fn take_off(target: &CStr) -> rustix::io::Result<()> {
-    unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_an_overlay() {
+        let layers = Layers::parse(["index=off", "lowerdir=/a\\:b:/c", "upperdir=/u", "workdir=/w", "ro"]).unwrap();
+        let lower: Vec<String> = layers.lower.iter().map(ToString::to_string).collect();
+        assert_eq!(lower, ["/a:b", "/c"]);
+        assert_eq!(layers.writable.as_ref().unwrap().upper.to_string(), "/u");
+        assert_eq!(layers.options.len(), 2);
+        assert!(Layers::parse(["lowerdir=/a"]).unwrap().writable.is_none());
+        for wrong in [&["upperdir=/u"][..], &["lowerdir=/a", "workdir=/w"], &["lowerdir=/a", "x=\0"]] {
+            assert!(Layers::parse(wrong.iter().copied()).is_none(), "{wrong:?}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! The command line becomes a plan, the plan a container; see docs/architecture for the way through the modules.
 #![cfg_attr(not(any(test, fuzzing)), no_main)]
 
+mod bundle;
 mod child;
 mod cli;
 mod config;
@@ -11,6 +12,7 @@ mod error;
 pub mod fuzzing;
 mod hooks;
 mod logging;
+mod network;
 mod parent;
 mod plan;
 mod seccomp;

@@ -1,14 +1,9 @@
-//! The layers of an overlay as a container with a user namespace sees them: with other owners, by idmapped mounts
-//! (mount_setattr(2), Linux 5.12). containerd asks for it with the options `uidmap=` and `gidmap=`.
+//! Whose ids a container with a user namespace sees in the layers of its root: containerd says it with the options
+//! `uidmap=` and `gidmap=` of an overlay.
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
-
-use nix::mount::{MsFlags, mount};
-use rustix::fs::CWD;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+use std::os::fd::OwnedFd;
 
 use crate::sys;
 
@@ -41,38 +36,11 @@ fn lines(option: &str, text: &str) -> Result<String, String> {
     Ok(lines)
 }
 
-/// The data of an overlay whose lower directories are mapped. The mapped mounts are on a tmpfs on `place`, where the
-/// overlay will cover them. For a mount namespace of one's own.
+/// A user namespace that nobody is in.
 ///
 /// # Errors
-/// The kernel, or a file system of a layer, cannot.
-pub(crate) fn lower(data: &[String], maps: &Maps, place: &Path) -> io::Result<Vec<String>> {
-    let namespace = namespace(maps)?;
-    mount(Some("layers"), place, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))?;
-    let mut number = 0;
-    let mut mapped = Vec::with_capacity(data.len());
-    for option in data {
-        let Some(layers) = option.strip_prefix("lowerdir=") else {
-            mapped.push(option.clone());
-            continue;
-        };
-        let mut paths = Vec::new();
-        for layer in layers.split(':') {
-            let tree = open_tree(CWD, layer, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
-            sys::map_ids(tree.as_fd(), namespace.as_fd())?;
-            let path = place.join(number.to_string());
-            number += 1;
-            fs::create_dir(&path)?;
-            move_mount(tree, "", CWD, &path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-            paths.push(path.display().to_string());
-        }
-        mapped.push(format!("lowerdir={}", paths.join(":")));
-    }
-    Ok(mapped)
-}
-
-/// A user namespace that nobody is in.
-fn namespace(maps: &Maps) -> io::Result<OwnedFd> {
+/// The kernel takes no such maps.
+pub(crate) fn namespace(maps: &Maps) -> io::Result<OwnedFd> {
     let holder = sys::user_namespace_holder()?;
     let proc = format!("/proc/{}", holder.pid());
     fs::write(format!("{proc}/uid_map"), &maps.uids)?;

@@ -9,19 +9,19 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use containerd_shim_protos::api::Mount;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use rootfs::overlay::{self, Layers};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, openat, openat2, statx};
+use rustix::mount::{MoveMountFlags, move_mount};
 
 use crate::error::{Error, Result};
 use crate::idmap;
 use crate::sys;
-
-/// A page less its end, which is all that mount(2) takes.
-const MOST_DATA: usize = 4095;
 
 /// Decided, and not yet made.
 #[derive(Debug, Clone)]
@@ -89,8 +89,7 @@ impl Mounts {
         for step in &self.steps {
             step.make(&self.bundle.join("rootfs")).map_err(|error| (step.to_string(), error))?;
         }
-        // A step may have gone to its layers.
-        std::env::set_current_dir(&self.bundle).map_err(|error| (format!("chdir {}", self.bundle.display()), error))
+        Ok(())
     }
 
     /// The mount that holds the bundle becomes a peer of the host's again. It was none before if this fails.
@@ -157,24 +156,47 @@ impl Step {
 
     fn make(&self, rootfs: &Path) -> io::Result<()> {
         let (target, _kept) = self.place(rootfs)?;
-        let data = match &self.maps {
-            Some(maps) if self.kind == "overlay" => idmap::lower(&self.data, maps, &target)?,
-            Some(_) => return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
-            None => self.data.clone(),
+        let data = match (&*self.kind, &self.maps) {
+            ("overlay", maps) => return self.overlay(&target, maps.as_ref()),
+            (_, Some(_)) => return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
+            (_, None) => self.data.join(","),
         };
-        let (data, base) = fit(data)?;
-        if let Some(base) = base {
-            std::env::set_current_dir(base)?;
-        }
         let data = (!data.is_empty()).then_some(data.as_str());
         let kind = (!self.flags.contains(MsFlags::MS_BIND)).then_some(self.kind.as_str());
         mount(Some(self.source.as_str()), &target, kind, self.flags, data)?;
         // mount(2): what a bind mount may not is ignored when it is made.
+        match self.flags.contains(MsFlags::MS_BIND) {
+            true => self.restrict(rootfs),
+            false => Ok(()),
+        }
+    }
+
+    /// The layers as one, with the ids of the lower ones mapped where that is wanted.
+    fn overlay(&self, target: &Path, maps: Option<&idmap::Maps>) -> io::Result<()> {
+        let layers = Layers::parse(self.data.iter().map(String::as_str)).ok_or(io::ErrorKind::InvalidInput)?;
+        let place = CString::new(target.as_os_str().as_bytes())?;
+        let layers = match maps {
+            Some(maps) => overlay::mapped(&layers, idmap::namespace(maps)?.as_fd(), &place)?,
+            None => layers,
+        };
+        let (mount, attached) = overlay::mount(&layers, Some(&place))?;
+        if !attached {
+            move_mount(mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+        }
+        self.restrict_at(target)
+    }
+
+    /// What the mount alone may not.
+    fn restrict(&self, rootfs: &Path) -> io::Result<()> {
+        let (target, _kept) = self.place(rootfs)?;
+        self.restrict_at(&target)
+    }
+
+    fn restrict_at(&self, target: &Path) -> io::Result<()> {
         let restrictions = self.flags & !(MsFlags::MS_BIND | MsFlags::MS_REC);
-        if self.flags.contains(MsFlags::MS_BIND) && !restrictions.is_empty() {
+        if !restrictions.is_empty() {
             let again = restrictions | MsFlags::MS_BIND | MsFlags::MS_REMOUNT;
-            let (target, _kept) = self.place(rootfs)?;
-            mount(None::<&str>, &target, None::<&str>, again, None::<&str>)?;
+            mount(None::<&str>, target, None::<&str>, again, None::<&str>)?;
         }
         Ok(())
     }
@@ -198,43 +220,6 @@ impl std::fmt::Display for Step {
         write!(f, "mount {} {:?} on rootfs/{}", self.kind, self.source, self.target)?;
         if self.data.is_empty() { Ok(()) } else { write!(f, " with {}", self.data.join(",")) }
     }
-}
-
-/// The data of an overlay of many layers, made to fit: their paths relative to a directory that they share, which is to
-/// be the working directory then.
-fn fit(data: Vec<String>) -> io::Result<(String, Option<PathBuf>)> {
-    let joined = data.join(",");
-    if joined.len() <= MOST_DATA {
-        return Ok((joined, None));
-    }
-    let lower = data.iter().find_map(|option| option.strip_prefix("lowerdir=")).unwrap_or_default();
-    let layers: Vec<&str> = lower.split(':').collect();
-    let shared = shared_directory(&layers);
-    let short = data.iter().map(|option| match option.strip_prefix("lowerdir=") {
-        Some(_) => {
-            let layers: Vec<&str> = layers.iter().map(|layer| layer[shared.len()..].trim_start_matches('/')).collect();
-            format!("lowerdir={}", layers.join(":"))
-        }
-        None => option.clone(),
-    });
-    let short = short.collect::<Vec<_>>().join(",");
-    match shared.is_empty() || short.len() > MOST_DATA || CString::new(short.as_str()).is_err() {
-        true => Err(io::Error::from_raw_os_error(libc::E2BIG)),
-        false => Ok((short, Some(shared.into()))),
-    }
-}
-
-/// The longest directory that all paths are below of.
-fn shared_directory(paths: &[&str]) -> String {
-    let Some((first, rest)) = paths.split_first() else { return String::new() };
-    let mut shared = first.rfind('/').map_or("", |end| &first[..end]);
-    while !rest.iter().all(|path| path.strip_prefix(shared).is_some_and(|rest| rest.starts_with('/'))) {
-        shared = match shared.rfind('/') {
-            Some(end) => &shared[..end],
-            None => return String::new(),
-        };
-    }
-    shared.to_owned()
 }
 
 /// What mount(8) calls a flag, and whether it is set or cleared.
@@ -288,19 +273,5 @@ mod tests {
         let overlay = step("overlay", &["index=off", "ro", "rw", "lowerdir=/a:/b"]).unwrap();
         assert_eq!((overlay.flags, overlay.data.len()), (MsFlags::empty(), 2));
         assert!(step("ext4", &["loop"]).unwrap_err().to_string().contains("loop"));
-    }
-
-    #[test]
-    fn many_layers_fit() {
-        let layer = |n: usize| format!("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/{n}/fs");
-        let layers: Vec<String> = (0..100).map(layer).collect();
-        let data = vec!["upperdir=/u".to_owned(), format!("lowerdir={}", layers.join(":"))];
-        let (short, base) = fit(data.clone()).unwrap();
-        assert!(short.len() < MOST_DATA && short.contains("upperdir=/u,lowerdir=0/fs:1/fs"), "{short}");
-        assert!(base.unwrap().ends_with("io.containerd.snapshotter.v1.overlayfs/snapshots"));
-        assert_eq!(fit(vec!["lowerdir=/a:/b".into()]).unwrap(), ("lowerdir=/a:/b".into(), None));
-        assert_eq!(shared_directory(&["/a/b/c", "/a/bc/d"]), "/a");
-        let apart = format!("lowerdir=/a{}:/b", "/x".repeat(5000));
-        assert!(fit(vec![apart]).is_err());
     }
 }

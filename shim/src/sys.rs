@@ -152,29 +152,6 @@ pub(crate) fn core_schedule() -> io::Result<()> {
     }
 }
 
-/// The files of a mount that nobody has reached yet show the ids of a user namespace.
-pub(crate) fn map_ids(mount: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
-    let attr = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_IDMAP,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: namespace.as_raw_fd() as u64,
-    };
-    // SAFETY: an empty path, and a structure of the size that is given.
-    let result = unsafe {
-        let size = size_of::<libc::mount_attr>();
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attr,
-            size,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// A process in a user namespace of its own, ended when dropped.
 pub(crate) struct Holder(libc::pid_t);
 

@@ -30,6 +30,7 @@ mod hostile;
 mod ids;
 mod labels;
 mod landlock;
+mod layers;
 mod lifecycle;
 mod limits;
 mod limits_bite;
@@ -110,6 +111,7 @@ const TOPICS: &[(&str, &[Case])] = &[
     ("mount_options", mount_options::CASES),
     ("copy_up", copy_up::CASES),
     ("root", root::CASES),
+    ("layers", layers::CASES),
     ("rootless", rootless::CASES),
     ("devices", devices::CASES),
     ("paths", paths::CASES),

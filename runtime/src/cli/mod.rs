@@ -1,5 +1,6 @@
 //! The command line: one thin file per command, over tables that help, completion and man pages are made from too.
 
+mod bundle;
 mod create;
 mod delete;
 mod events;
@@ -10,11 +11,12 @@ mod generated;
 mod help;
 mod kill;
 mod list;
+mod network;
 mod pause;
 mod plan;
 mod ps;
 mod run;
-mod spec;
+pub(crate) mod spec;
 mod start;
 mod state;
 mod table;
@@ -157,6 +159,13 @@ impl<'a> App<'a> {
             "resume" => pause::resume(self).map(|()| 0),
             "update" => update::command(self).map(|()| 0),
             "events" => events::command(self).map(|()| 0),
+            "bundle create" => bundle::create(self),
+            "bundle ls" => bundle::ls(self),
+            "bundle rm" => bundle::rm(self),
+            "network ls" => network::ls(self).map(|()| 0),
+            "network prune" => network::prune(self).map(|()| 0),
+            "network hooks" => network::hooks(self).map(|()| 0),
+            "cni" => network::cni(self).map(|()| 0),
             "spec" => spec::command(self).map(|()| 0),
             "features" => features::command().map(|()| 0),
             "plan" => plan::command(self).map(|()| 0),
@@ -254,6 +263,11 @@ fn is_read(text: &str) -> Result<bool> {
 /// `value` as JSON on a line.
 fn json_line(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value).map(|text| text + "\n").map_err(|error| Error::Usage(error.to_string()))
+}
+
+/// `value` as a file of JSON.
+pub(crate) fn pretty_text(value: &impl serde::Serialize) -> Result<String> {
+    pretty(value, "\t").map(|text| text + "\n")
 }
 
 /// `value` as JSON with this indent.

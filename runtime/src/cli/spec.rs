@@ -6,8 +6,8 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use std::path::Path;
 
-const ROOT: &str = include_str!("spec.json");
-const ROOTLESS: &str = include_str!("spec-rootless.json");
+pub(crate) const ROOT: &str = include_str!("spec.json");
+pub(crate) const ROOTLESS: &str = include_str!("spec-rootless.json");
 
 pub(super) fn command(app: &App<'_>) -> Result<()> {
     let path = Path::new(app.value("bundle").unwrap_or(".")).join("config.json");

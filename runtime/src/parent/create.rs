@@ -5,7 +5,9 @@ use super::hooks;
 use super::listener::{self, Filtered};
 use super::story::{Story, document};
 use super::undo::Undo;
-use super::{describe, host_mounts, id_map, intel_rdt, limits, mapped_ids, net_devices, notify, rootless, sockets};
+use super::{
+    describe, host_mounts, id_map, intel_rdt, limits, mapped_ids, net_devices, notify, rootless, sockets, writable,
+};
 use crate::child::{self, Init};
 use crate::error::{Context, Error, Result, bad};
 use crate::plan::Plan;
@@ -68,6 +70,7 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     }
     let entries = clone::open_namespaces(&plan.namespaces)?;
     let story = Story::begin()?;
+    let claim = writable::claim(plan)?;
     undo.host_mounts = host_mounts::before(plan)?.map(|mounts| (plan.root.path.to_string(), mounts));
     story.write(plan, undo, &plan.cgroup, None)?;
     let listener = fill_directory(plan, request, undo)?;
@@ -113,6 +116,8 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     let init = state::Init { pid, start_time: ProcessStat::read(pid)?.map_or(0, |stat| stat.start_time) };
     log::debug!("container {}: init is process {pid}, started at tick {}", plan.id, init.start_time);
     story.write(plan, undo, cgroup.place(), Some(init))?;
+    writable::claimed(plan, init)?;
+    drop(claim);
     let console = start_scope(plan, &mut cgroup, init, undo, &story)
         .and_then(|started| prepare(plan, &cgroup, pid, in_cgroup || started, birth.waits(in_cgroup), &ours))
         .and_then(|()| serve(plan, pid, &ours, undo, hooks_began))

@@ -20,7 +20,7 @@ pub(crate) fn answer(pid: i32, namespaces: &Namespaces) -> Result<()> {
 }
 
 /// `owner` is the property that has the two lists.
-pub(super) fn write_both(pid: i32, maps: &IdMaps, owner: &str) -> Result<()> {
+pub(crate) fn write_both(pid: i32, maps: &IdMaps, owner: &str) -> Result<()> {
     give(pid, &UID, &maps.uid, &format!("{owner}.uidMappings"))?;
     give(pid, &GID, &maps.gid, &format!("{owner}.gidMappings"))
 }

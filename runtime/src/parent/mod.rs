@@ -8,7 +8,7 @@ mod describe;
 pub(crate) mod exec;
 mod hooks;
 mod host_mounts;
-mod id_map;
+pub(crate) mod id_map;
 pub(crate) mod intel_rdt;
 pub(crate) mod limits;
 mod listener;
@@ -21,5 +21,6 @@ pub(crate) mod sockets;
 pub(crate) mod start;
 mod story;
 mod undo;
+mod writable;
 
 pub(crate) use undo::Undo;

@@ -1,0 +1,251 @@
+//! A bundle is made, and removed.
+//!
+//! While it is being made nothing is removed from the store. It is registered before anything refers to its layers, and
+//! counts once its config.json is there, which is written last: a bundle that was cut short is no bundle.
+
+use super::config::{self, Found, Wishes};
+use super::{Owners, WRITABLE, users};
+use crate::error::{Context, Error, Result, bad};
+use crate::network::{Attachment, attach};
+use rootfs::image::{Image, Platform};
+use rootfs::overlay::Layers;
+use rootfs::plan::{CText, Parameter};
+use rootfs::store::{BundleEntry, Limits, Progress, Store, Stored, Xattrs};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, ResolveFlags, XattrFlags, open, openat2};
+use serde_json::{Value, json};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+/// What is to be made.
+pub(crate) struct Request<'a> {
+    /// Absolute.
+    pub dir: &'a Path,
+    /// `PATH[:REF]`, or what the store knows.
+    pub image: &'a str,
+    pub platform: Option<&'a str>,
+    pub user: Option<&'a str>,
+    pub network: &'a str,
+    pub publish: Vec<&'a str>,
+    pub limits: Limits,
+    pub wishes: Wishes,
+    pub owners: Owners,
+}
+
+/// Makes the bundle. On failure nothing of it is left; layers that were unpacked stay in the store.
+///
+/// # Errors
+/// One line: the image, the option or the file.
+pub(crate) fn create(store: &Store, request: &Request<'_>, progress: &dyn Progress) -> Result<()> {
+    let made = Made::begin(store, request.dir)?;
+    let stored = import(store, request, progress)?;
+    if stored.layers.is_empty() {
+        return Err(bad("--image", format_args!("{:?} has no layers", request.image)));
+    }
+    let layers: Vec<PathBuf> = stored.layers.iter().rev().cloned().collect();
+    let entry = BundleEntry {
+        path: request.dir.to_owned(),
+        image: stored.id.clone(),
+        layers: stored.layers.clone(),
+        volumes: Vec::new(),
+    };
+    store.add_bundle(&entry).map_err(usage)?;
+    let image: Value = serde_json::from_slice(&stored.config_json)
+        .map_err(|error| Error::Usage(format!("the configuration of image {:?}: {error}", request.image)))?;
+    let root = merged(&layers)?;
+    let user = match request.user {
+        Some(word) => users::find("--user", word, root.as_fd())?,
+        None => users::find("the image's User", image["config"]["User"].as_str().unwrap_or_default(), root.as_fd())?,
+    };
+    let network = network(request)?;
+    let mut mounts = Vec::new();
+    mounts.extend(resolv_conf(request, &network, root.as_fd())?);
+    let found = Found { layers, user, mounts, network };
+    let document = config::document(&image, &request.wishes, &found, &request.owners)?;
+    if !request.wishes.read_only {
+        make_writable(&request.dir.join(WRITABLE), &stored, &request.owners)?;
+    }
+    write_config(request.dir, &document)?;
+    made.keep();
+    Ok(())
+}
+
+/// Words of the store, of images.
+fn usage(error: impl std::fmt::Display) -> Error {
+    Error::Usage(error.to_string())
+}
+
+/// The directory, taken away again unless it is kept.
+struct Made<'s> {
+    store: &'s Store,
+    dir: &'s Path,
+    kept: bool,
+}
+
+impl<'s> Made<'s> {
+    fn begin(store: &'s Store, dir: &'s Path) -> Result<Made<'s>> {
+        match fs::create_dir(dir) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_empty(dir) => {}
+            made => made.context(|| format!("make the bundle {}", dir.display()))?,
+        }
+        Ok(Made { store, dir, kept: false })
+    }
+
+    fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            fs::remove_dir_all(self.dir).ok();
+            self.store.remove_bundle(self.dir).ok();
+        }
+    }
+}
+
+fn is_empty(dir: &Path) -> bool {
+    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn import(store: &Store, request: &Request<'_>, progress: &dyn Progress) -> Result<Stored> {
+    let platform = match request.platform {
+        Some(word) => Platform::parse(word)
+            .ok_or_else(|| bad("--platform", format_args!("{word:?} is not OS/ARCHITECTURE[/VARIANT]")))?,
+        None => Platform::host(),
+    };
+    let Some((path, reference)) = source(request.image) else {
+        return store.find(request.image).map_err(|error| bad("--image", format_args!("no such file, and {error}")));
+    };
+    let image = Image::open(path, reference, &platform).map_err(|error| bad("--image", error))?;
+    store.import(&image, &request.limits, marks(), progress).map_err(|error| bad("--image", error))
+}
+
+/// How whoever mounts the layers marks what is hidden.
+pub(crate) fn marks() -> Xattrs {
+    match crate::plan::is_in_user_namespace() {
+        true => Xattrs::User,
+        false => Xattrs::Trusted,
+    }
+}
+
+/// A file with its reference behind a colon, if there is such a file.
+pub(crate) fn source(word: &str) -> Option<(&Path, Option<&str>)> {
+    if Path::new(word).exists() {
+        return Some((Path::new(word), None));
+    }
+    // A reference may have a colon itself: a name with its tag.
+    let splits = word.match_indices(':').map(|(at, _)| (&word[..at], &word[at + 1..]));
+    splits.filter(|(path, _)| Path::new(path).exists()).map(|(path, tag)| (Path::new(path), Some(tag))).last()
+}
+
+fn network(request: &Request<'_>) -> Result<Attachment> {
+    let name = request.network;
+    if request.owners.is_rootless() && !matches!(name, "none" | "host") {
+        return Err(bad("--network", format_args!("{name:?}: only root can put a container on a network")));
+    }
+    // As the hooks will find it: not this process, which may be a copy of the program.
+    let proa = std::env::current_exe().map_err(|error| Error::Usage(format!("the path of proa: {error}")))?;
+    attach(name, &request.publish, &proa)
+}
+
+/// The file in the bundle that is mounted on the image's, if the container has a network that it says something of.
+fn resolv_conf(request: &Request<'_>, network: &Attachment, root: BorrowedFd<'_>) -> Result<Option<Value>> {
+    const DESTINATION: &str = "/etc/resolv.conf";
+    let Some(text) = &network.resolv_conf else { return Ok(None) };
+    let there =
+        || openat2(root, &DESTINATION[1..], OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT);
+    if request.wishes.read_only && there().is_err() {
+        log::warn!("the image has no {DESTINATION}, and its root is read-only: the container knows no name server");
+        return Ok(None);
+    }
+    let path = request.dir.join("resolv.conf");
+    fs::write(&path, text).context(|| format!("write {}", path.display()))?;
+    let options = ["bind", "ro", "nosuid", "nodev", "noexec"];
+    Ok(Some(json!({ "destination": DESTINATION, "type": "bind", "source": path, "options": options })))
+}
+
+/// The image's tree as a container sees it before it writes.
+fn merged(layers: &[PathBuf]) -> Result<OwnedFd> {
+    let lower = layers.iter().filter_map(|layer| CText::new(layer.as_os_str().as_bytes())).collect();
+    let mut options = Vec::new();
+    if marks() == Xattrs::User {
+        options.push(Parameter { name: CText::new("userxattr").unwrap_or_default(), value: None });
+    }
+    let layers = Layers { lower, writable: None, options };
+    rootfs::overlay::view(&layers).context(|| "mount the image's layers".to_owned())
+}
+
+/// The upper directory shows as the container's root: it gets what the image's has.
+fn make_writable(dir: &Path, stored: &Stored, owners: &Owners) -> Result<()> {
+    let what = || format!("make {}", dir.display());
+    fs::create_dir(dir).context(what)?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o711)).context(what)?;
+    let like = fs::metadata(&stored.root).context(|| format!("stat {}", stored.root.display()))?;
+    for name in ["upper", "work"] {
+        let path = dir.join(name);
+        fs::create_dir(&path).context(what)?;
+        chown(&path, Some(owners.on_disk(like.uid())), Some(owners.on_disk(like.gid()))).context(what)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(like.mode() & 0o7777)).context(what)?;
+    }
+    let open = |path: &Path| open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let (from, to) = (open(&stored.root).context(what)?, open(&dir.join("upper")).context(what)?);
+    copy_attributes(from.as_fd(), to.as_fd()).context(what)?;
+    let times = rustix::fs::Timestamps {
+        last_access: rustix::fs::Timespec { tv_sec: like.atime(), tv_nsec: like.atime_nsec() },
+        last_modification: rustix::fs::Timespec { tv_sec: like.mtime(), tv_nsec: like.mtime_nsec() },
+    };
+    rustix::fs::futimens(&to, &times).context(what)
+}
+
+/// Extended attributes but for those that overlayfs gives a meaning.
+fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let mut names = vec![0u8; 65536];
+    let length = match rustix::fs::flistxattr(from, &mut names[..]) {
+        Err(rustix::io::Errno::NOTSUP) => 0,
+        length => length?,
+    };
+    let mut value = vec![0u8; 65536];
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
+            continue;
+        }
+        let length = rustix::fs::fgetxattr(from, name, &mut value[..])?;
+        match rustix::fs::fsetxattr(to, name, &value[..length], XattrFlags::empty()) {
+            // The label of a file is not for every process to set.
+            Err(rustix::io::Errno::PERM | rustix::io::Errno::NOTSUP) if name.starts_with(b"security.") => {}
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+/// Whole or not at all.
+fn write_config(dir: &Path, document: &Value) -> Result<()> {
+    let (path, temporary) = (dir.join("config.json"), dir.join("config.json.new"));
+    let text = crate::cli::pretty_text(document)?;
+    let what = || format!("write {}", path.display());
+    fs::write(&temporary, text).context(what)?;
+    fs::rename(&temporary, &path).context(what)
+}
+
+/// Removes a bundle with what its container wrote.
+///
+/// # Errors
+/// It is none that was made from an image; a file cannot be removed.
+pub(crate) fn remove(store: &Store, dir: &Path) -> Result<()> {
+    let entry = store.bundles().map_err(usage)?.into_iter().find(|entry| entry.path == dir);
+    if entry.is_none() {
+        return Err(Error::Usage(format!("{}: no bundle that was made from an image of this store", dir.display())));
+    }
+    // From now on it is none, whatever happens.
+    let config = dir.join("config.json");
+    fs::remove_file(&config).context(|| format!("remove {}", config.display()))?;
+    fs::remove_dir_all(dir).context(|| format!("remove {}", dir.display()))?;
+    store.remove_bundle(dir).map_err(usage)?;
+    Ok(())
+}

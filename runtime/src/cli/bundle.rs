@@ -1,0 +1,151 @@
+//! `proa bundle create`, `ls` and `rm`.
+
+use super::{App, print};
+use crate::bundle::{self, Owners, with_owners};
+use crate::error::{Context, Error, Result, bad};
+use crate::plan::IdMaps;
+use rootfs::store::{Limits, Silent, Store};
+use std::path::{Path, PathBuf};
+
+pub(super) fn create(app: &App<'_>) -> Result<i32> {
+    with_owners(|maps| create_in(app, maps).map(|()| 0))
+}
+
+fn create_in(app: &App<'_>, maps: Option<IdMaps>) -> Result<()> {
+    let image = app.value("image").ok_or_else(|| bad("--image", "missing"))?;
+    let dir = absolute(app.arg(0))?;
+    let mut limits = Limits::default();
+    if let Some(word) = app.value("max-size") {
+        limits.bytes = bytes("--max-size", word)?;
+    }
+    let owned = |name: &str| app.value(name).map(str::to_owned);
+    let wishes = bundle::Wishes {
+        args: app.parsed.args[1..].iter().map(|word| (*word).to_owned()).collect(),
+        entrypoint: app.parsed.values.get("entrypoint").map(str::to_owned),
+        env: app.parsed.values.all("env").map(str::to_owned).collect(),
+        workdir: owned("workdir"),
+        hostname: owned("hostname"),
+        tty: app.flag("tty"),
+        read_only: app.flag("read-only"),
+        volatile: app.flag("volatile"),
+    };
+    let request = bundle::Request {
+        dir: &dir,
+        image,
+        platform: app.value("platform"),
+        user: app.value("user"),
+        network: app.value("network").unwrap_or("none"),
+        publish: app.parsed.values.all("publish").collect(),
+        limits,
+        wishes,
+        owners: Owners::new(app.value("userns"), maps)?,
+    };
+    let store = store(app)?;
+    bundle::create(&store, &request, &Silent)
+}
+
+pub(super) fn rm(app: &App<'_>) -> Result<i32> {
+    let used = bundles_of_containers(app)?;
+    with_owners(|_| {
+        let store = store(app)?;
+        for word in &app.parsed.args {
+            let dir = absolute(word)?;
+            if let Some((id, _)) = used.iter().find(|(_, bundle)| *bundle == dir) {
+                return Err(Error::Usage(format!("{}: container {id} is made from it", dir.display())));
+            }
+            bundle::remove(&store, &dir)?;
+        }
+        Ok(0)
+    })
+}
+
+pub(super) fn ls(app: &App<'_>) -> Result<i32> {
+    with_owners(|_| {
+        let bundles = store(app)?.bundles().map_err(|error| Error::Usage(error.to_string()))?;
+        match app.value("format") {
+            Some("json") => print(&super::json_line(&bundles)?)?,
+            None | Some("table") => {
+                let mut text = format!("{:15} {}\n", "IMAGE", "BUNDLE");
+                for entry in bundles {
+                    let id = entry.image.to_string();
+                    let short = id.split_once(':').map_or(&*id, |(_, hex)| hex).chars().take(12).collect::<String>();
+                    text.push_str(&format!("{short:15} {}\n", entry.path.display()));
+                }
+                print(&text)?;
+            }
+            Some(other) => return Err(bad("--format", format_args!("{other:?} is neither table nor json"))),
+        }
+        Ok(0)
+    })
+}
+
+/// The containers that there are, with their bundles.
+fn bundles_of_containers(app: &App<'_>) -> Result<Vec<(String, PathBuf)>> {
+    let Some(root) = crate::state::StateRoot::open(&app.root)? else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for id in root.names()? {
+        if let Some(dir) = root.find(&id)?
+            && let Some(text) = dir.read()?
+            && let Ok(record) = dir.parse(&text)
+        {
+            found.push((dir.id.clone(), PathBuf::from(&*record.bundle)));
+        }
+    }
+    Ok(found)
+}
+
+/// The store that the command line, the environment or the user's home names.
+pub(super) fn store(app: &App<'_>) -> Result<Store> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let dir = match app.value("store").map(PathBuf::from).or_else(|| variable("PROA_STORE")) {
+        Some(dir) => dir,
+        None if !crate::plan::is_in_user_namespace() && rustix::process::geteuid().is_root() => "/var/lib/proa".into(),
+        None => match variable("XDG_DATA_HOME").or_else(|| Some(variable("HOME")?.join(".local/share"))) {
+            Some(data) => data.join("proa"),
+            None => return Err(bad("--store", "missing, and neither XDG_DATA_HOME nor HOME is set")),
+        },
+    };
+    let dir = std::path::absolute(&dir).context(|| format!("--store {}", dir.display()))?;
+    Store::open(&dir).map_err(|error| bad("--store", error))
+}
+
+/// The path with its directory's links followed, as it will be found again.
+fn absolute(word: &str) -> Result<PathBuf> {
+    let what = || format!("bundle {word}");
+    let path = std::path::absolute(Path::new(word)).context(what)?;
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => Ok(parent.canonicalize().context(what)?.join(name)),
+        _ => Err(Error::Usage(format!("bundle {word:?}: is the host's root"))),
+    }
+}
+
+/// `10G`, in powers of 1024.
+pub(super) fn bytes(property: &str, word: &str) -> Result<u64> {
+    let end = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
+    let shift = match word[end..].to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
+        "" => Some(0),
+        "k" => Some(10),
+        "m" => Some(20),
+        "g" => Some(30),
+        "t" => Some(40),
+        _ => None,
+    };
+    let number: Option<u64> = word[..end].parse().ok();
+    let value = number.zip(shift).and_then(|(number, shift)| number.checked_mul(1 << shift)).filter(|value| *value > 0);
+    value.ok_or_else(|| bad(property, format_args!("{word:?} is no size, such as 10G")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn sizes() {
+        for (word, value) in [("1", 1), ("10G", 10 << 30), ("2k", 2048), ("3MiB", 3 << 20), ("1tb", 1 << 40)] {
+            assert_eq!(bytes("--size", word).ok(), Some(value), "{word}");
+        }
+        for wrong in ["", "G", "0", "-1", "1.5G", "1GG", "99999999999999999999", "99999999T"] {
+            assert!(bytes("--size", wrong).is_err(), "{wrong}");
+        }
+    }
+}
