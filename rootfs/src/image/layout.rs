@@ -98,7 +98,7 @@ fn label(descriptor: &Descriptor) -> String {
 }
 
 /// A name without what Docker leaves out of it.
-pub(super) fn familiar(name: &str) -> &str {
+pub(crate) fn familiar(name: &str) -> &str {
     let name = name.strip_prefix("docker.io/").unwrap_or(name);
     name.strip_prefix("library/").unwrap_or(name)
 }

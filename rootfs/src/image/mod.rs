@@ -17,9 +17,10 @@ mod tests;
 
 pub use digest::Digest;
 pub use error::Error;
+pub(crate) use layout::familiar;
 pub use oci_spec::image::ImageConfiguration;
 pub use platform::Platform;
-pub(crate) use stream::{Chunks, stream};
+pub(crate) use stream::stream;
 
 use source::{Blob, Source};
 use std::path::Path;

@@ -13,17 +13,27 @@
 //!
 //! A process that is killed leaves nothing but entries of tmp/ that nobody has locked, which the next one sweeps.
 
+mod apply;
+mod dirs;
 mod error;
+mod import;
 mod progress;
 mod records;
+mod remove;
 mod unpack;
+mod usage;
+mod view;
 
 pub use error::Error;
 pub use progress::{Progress, Silent};
-pub use records::{BundleEntry, ImageEntry, Removed, Usage};
+pub use records::{BundleEntry, ImageEntry, Removed};
+pub use usage::Usage;
 
-use crate::image::{Digest, Image};
-use error::Result;
+use crate::image::{Digest, Image, familiar};
+use dirs::Lock;
+use error::{At, Result};
+use records::ImageRecord;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// The store at a directory.
@@ -47,7 +57,8 @@ impl Default for Limits {
 }
 
 /// The namespace of the extended attributes by which overlay knows opaque directories.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Xattrs {
     /// `trusted.overlay.`, which takes CAP_SYS_ADMIN in the first user namespace.
     Trusted,
@@ -70,16 +81,17 @@ pub struct Stored {
     pub root: PathBuf,
     /// The image's configuration as it lies in the image.
     pub config_json: Vec<u8>,
+    _lock: Lock,
 }
 
 impl Store {
-    /// Opens the store at `dir`, which is made if it is missing, for its owner only.
+    /// The store at `dir`. It is made, for its owner only, when something is first put into it.
     ///
     /// # Errors
     ///
-    /// [`Error::File`].
+    /// [`Error::File`] if there is no absolute path for it.
     pub fn open(dir: &Path) -> Result<Store> {
-        Ok(Store { dir: dir.to_owned() })
+        Ok(Store { dir: std::path::absolute(dir).at("find", dir)? })
     }
 
     /// The directory.
@@ -87,14 +99,15 @@ impl Store {
         &self.dir
     }
 
-    /// Unpacks the layers that are not there yet, and records the image.
+    /// Unpacks the layers that are not there yet, and records the image under its name, which is taken from an image
+    /// that had it before. In the first user namespace root needs [`Xattrs::Trusted`], all others [`Xattrs::User`]. It
+    /// starts threads. The umask is changed meanwhile.
     ///
     /// # Errors
     ///
-    /// See [`Error`]. What was unpacked until then stays, if it is whole.
+    /// See [`Error`]. Nothing of this image is left in the store then.
     pub fn import(&self, image: &Image, limits: &Limits, xattrs: Xattrs, progress: &dyn Progress) -> Result<Stored> {
-        let _ = (limits, xattrs, progress);
-        self.find(image.name())
+        import::import(self, image, limits, xattrs, progress)
     }
 
     /// The image with this name, or whose id is or begins with this.
@@ -103,47 +116,101 @@ impl Store {
     ///
     /// [`Error::NoImage`], [`Error::Ambiguous`], and those of reading.
     pub fn find(&self, name: &str) -> Result<Stored> {
-        Err(Error::NoImage { name: name.to_owned(), store: self.dir.clone() })
+        // Before anything is locked, since a store that is not there has no lock.
+        self.record(name)?;
+        let lock = dirs::shared(&self.dir)?;
+        let record = self.record(name)?;
+        let known = record.names.iter().find(|its| familiar(its) == familiar(name)).or(record.names.first());
+        let name = known.cloned().unwrap_or_else(|| record.id.to_string());
+        Ok(import::stored(self, &record, &name, lock))
+    }
+
+    fn record(&self, name: &str) -> Result<ImageRecord> {
+        let mut images = ImageRecord::all(&self.dir)?;
+        if let Some(at) = images.iter().position(|image| image.names.iter().any(|its| familiar(its) == familiar(name)))
+        {
+            return Ok(images.swap_remove(at));
+        }
+        let digits = name.split_once(':').map_or(name, |(_, digits)| digits);
+        images.retain(|image| !digits.is_empty() && (image.id.as_str() == name || image.id.hex().starts_with(digits)));
+        match images.len() {
+            0 => Err(Error::NoImage { name: name.to_owned(), store: self.dir.clone() }),
+            1 => Ok(images.swap_remove(0)),
+            _ => {
+                let ids = images.iter().map(|image| image.id.to_string()).collect();
+                Err(Error::Ambiguous { name: name.to_owned(), ids })
+            }
+        }
     }
 
     /// All images, by name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`], [`Error::Record`].
     pub fn images(&self) -> Result<Vec<ImageEntry>> {
-        Ok(Vec::new())
+        usage::images(self)
     }
 
     /// Forgets the image with this name, or whose id is or begins with this, and removes those of its layers that no
     /// other image and no bundle uses.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::find`].
     pub fn remove_image(&self, name: &str, progress: &dyn Progress) -> Result<Removed> {
-        let _ = progress;
-        self.find(name).map(|_| Removed::default())
+        remove::image(self, name, progress)
     }
 
-    /// Registers a bundle, before what it stands for is made. An entry of the same path is replaced.
+    /// Registers a bundle, before what it stands for is made and while its [`Stored`] lives. An entry of the same path
+    /// is replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`], [`Error::Record`].
     pub fn add_bundle(&self, entry: &BundleEntry) -> Result<()> {
-        let _ = entry;
-        Ok(())
+        dirs::prepare(&self.dir)?;
+        let _lock = dirs::shared(&self.dir)?;
+        entry.write(&self.dir)
     }
 
     /// Forgets the bundle at this absolute path; false if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`].
     pub fn remove_bundle(&self, path: &Path) -> Result<bool> {
-        let _ = path;
-        Ok(false)
+        BundleEntry::remove(&self.dir, path)
     }
 
-    /// All bundles whose directory and config.json are there. The others count as gone.
+    /// All bundles whose config.json is there. The others count as gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`], [`Error::Record`].
     pub fn bundles(&self) -> Result<Vec<BundleEntry>> {
-        Ok(Vec::new())
+        let mut bundles = BundleEntry::all(&self.dir)?;
+        bundles.retain(|bundle| !bundle.is_gone());
+        bundles.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(bundles)
     }
 
     /// Removes what nobody uses: records of bundles that are gone, images without a name, with `all` images that no
-    /// bundle uses, and layers that neither an image nor a bundle uses.
+    /// bundle uses, layers that neither an image nor a bundle uses, and what killed processes have left.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`], [`Error::Record`].
     pub fn prune(&self, all: bool, progress: &dyn Progress) -> Result<Removed> {
-        let _ = (all, progress);
-        Ok(Removed::default())
+        remove::prune(self, all, progress)
     }
 
     /// What the store takes on disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`], [`Error::Record`].
     pub fn usage(&self) -> Result<Usage> {
-        Ok(Usage::default())
+        usage::usage(self)
     }
 }

@@ -43,6 +43,16 @@ pub(crate) trait Input: BufRead {
 
 impl Input for &[u8] {}
 
+impl<I: Input> Input for &mut I {
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        (**self).skip(bytes)
+    }
+
+    fn position(&self) -> u64 {
+        (**self).position()
+    }
+}
+
 /// Seconds since 1970 and nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Time {

@@ -1,0 +1,120 @@
+//! What is no longer used is taken out of its place at once, while nobody adds anything, and removed afterwards.
+
+use super::dirs::{self, CHAINS, LAYERS, Scratch};
+use super::error::{At, Result};
+use super::records::{BundleEntry, ImageRecord, LayerRecord};
+use super::{Progress, Removed, Store};
+use std::collections::HashSet;
+
+/// Forgets an image, and removes what it alone has used.
+pub(super) fn image(store: &Store, name: &str, progress: &dyn Progress) -> Result<Removed> {
+    let record = store.record(name)?;
+    let lock = dirs::exclusive(&store.dir)?;
+    let mut removed = Removed::default();
+    let (gone, live) = bundles(store)?;
+    let others: Vec<ImageRecord> =
+        ImageRecord::all(&store.dir)?.into_iter().filter(|other| other.id != record.id).collect();
+    let used = used(&others, &live);
+    forget(store, &record, &mut removed, progress)?;
+    drop(gone);
+    let unused: Vec<String> = record.directories().filter(|dir| !used.contains(*dir)).cloned().collect();
+    let scratch = take_out(store, &unused, &mut removed)?;
+    drop(lock);
+    finish(scratch, &mut removed, progress);
+    Ok(removed)
+}
+
+/// Removes all that nobody uses.
+pub(super) fn prune(store: &Store, all: bool, progress: &dyn Progress) -> Result<Removed> {
+    let mut removed = Removed::default();
+    if !store.dir.is_dir() {
+        return Ok(removed);
+    }
+    dirs::prepare(&store.dir)?;
+    let lock = dirs::exclusive(&store.dir)?;
+    dirs::sweep(&store.dir)?;
+    let (gone, live) = bundles(store)?;
+    for bundle in gone {
+        if BundleEntry::remove(&store.dir, &bundle.path)? {
+            progress.removed(&format!("bundle {}", bundle.path.display()), 0);
+            removed.bundles.push(bundle.path);
+        }
+    }
+    let in_use: HashSet<_> = live.iter().map(|bundle| &bundle.image).collect();
+    let mut images = Vec::new();
+    for image in ImageRecord::all(&store.dir)? {
+        if in_use.contains(&image.id) || (!all && !image.names.is_empty()) {
+            images.push(image);
+        } else {
+            forget(store, &image, &mut removed, progress)?;
+        }
+    }
+    let used = used(&images, &live);
+    let mut unused = Vec::new();
+    for kind in [LAYERS, CHAINS] {
+        let names = dirs::list(&store.dir.join(kind))?;
+        unused.extend(names.iter().map(|name| format!("{kind}/{name}")).filter(|dir| !used.contains(dir)));
+    }
+    let scratch = take_out(store, &unused, &mut removed)?;
+    drop(lock);
+    finish(scratch, &mut removed, progress);
+    Ok(removed)
+}
+
+/// Bundles that are gone, and those that are not.
+fn bundles(store: &Store) -> Result<(Vec<BundleEntry>, Vec<BundleEntry>)> {
+    Ok(BundleEntry::all(&store.dir)?.into_iter().partition(BundleEntry::is_gone))
+}
+
+fn used(images: &[ImageRecord], bundles: &[BundleEntry]) -> HashSet<String> {
+    let of_images = images.iter().flat_map(ImageRecord::directories).cloned();
+    of_images.chain(bundles.iter().flat_map(BundleEntry::directories)).collect()
+}
+
+/// An image without its record is as if it had never been there, so that goes first.
+fn forget(store: &Store, image: &ImageRecord, removed: &mut Removed, progress: &dyn Progress) -> Result<()> {
+    image.remove(&store.dir)?;
+    let name = image.names.first().cloned().unwrap_or_else(|| image.id.to_string());
+    progress.removed(&format!("image {name}"), 0);
+    removed.images.push(name);
+    Ok(())
+}
+
+/// A layer on its way out, with its size.
+type Out = (Scratch, Vec<(String, u64)>);
+
+fn take_out(store: &Store, unused: &[String], removed: &mut Removed) -> Result<Option<Out>> {
+    if unused.is_empty() {
+        return Ok(None);
+    }
+    let scratch = Scratch::new(&store.dir)?;
+    let mut taken: Vec<(String, u64)> = Vec::new();
+    for dir in unused {
+        let path = store.dir.join(dir);
+        // One that cannot be read is removed all the same.
+        let size = LayerRecord::of(&path).ok().flatten().map_or(0, |layer| layer.size);
+        match std::fs::rename(&path, scratch.path.join(taken.len().to_string())) {
+            // The root's layer may be on the list twice.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            renamed => renamed.at("move away", &path)?,
+        }
+        taken.push((dir.clone(), size));
+        removed.layers.push(dir.clone());
+        removed.bytes += size;
+    }
+    Ok(Some((scratch, taken)))
+}
+
+fn finish(out: Option<Out>, removed: &mut Removed, progress: &dyn Progress) {
+    let Some((scratch, taken)) = out else { return };
+    for (at, (dir, size)) in taken.iter().enumerate() {
+        if let Err(error) = dirs::remove_path(&scratch.path.join(at.to_string())) {
+            // Nobody will use it, and the next command tries again.
+            progress.warning(&error.to_string());
+            removed.bytes -= size;
+            continue;
+        }
+        let (kind, hex) = dir.split_once('/').unwrap_or_default();
+        progress.removed(&format!("{} {hex}", kind.trim_end_matches('s')), *size);
+    }
+}
