@@ -57,7 +57,7 @@ pub(crate) fn create(store: &Store, request: &Request<'_>, progress: &dyn Progre
         layers: stored.layers.clone(),
         volumes: volumes.names(),
     };
-    let done = store.add_bundle(&entry).map_err(usage).and_then(|()| fill(request, &stored, &image, &volumes));
+    let done = store.add_bundle(&entry).map_err(usage).and_then(|()| fill(store, request, &stored, &image, &volumes));
     match done {
         Ok(()) => made.keep(),
         Err(_) => {
@@ -69,7 +69,7 @@ pub(crate) fn create(store: &Store, request: &Request<'_>, progress: &dyn Progre
 }
 
 /// What is in the bundle's directory.
-fn fill(request: &Request<'_>, stored: &Stored, image: &Value, volumes: &BundleVolumes) -> Result<()> {
+fn fill(store: &Store, request: &Request<'_>, stored: &Stored, image: &Value, volumes: &BundleVolumes) -> Result<()> {
     let mut layers: Vec<PathBuf> = stored.layers.iter().rev().cloned().collect();
     let root = merged(&layers)?;
     let user = match request.user {
@@ -94,7 +94,7 @@ fn fill(request: &Request<'_>, stored: &Stored, image: &Value, volumes: &BundleV
             // It is a lower layer, and shown as those are.
             |id| id,
         )?,
-        false => make_writable(&request.dir.join(WRITABLE), stored, on_disk, request.size)?,
+        false => make_writable(store, &request.dir.join(WRITABLE), stored, on_disk, request.size)?,
     }
     write_config(request.dir, &document)
 }
@@ -139,6 +139,7 @@ impl<'s> Made<'s> {
 impl Drop for Made<'_> {
     fn drop(&mut self) {
         if !self.kept {
+            release(&self.dir.join(WRITABLE)).ok();
             fs::remove_dir_all(self.dir).ok();
             self.store.remove_bundle(self.dir).ok();
         }
@@ -211,12 +212,21 @@ fn merged(layers: &[PathBuf]) -> Result<OwnedFd> {
 }
 
 /// The upper directory shows as the container's root: it gets what the image's has.
-fn make_writable(dir: &Path, stored: &Stored, on_disk: impl Fn(u32) -> u32, size: Option<u64>) -> Result<()> {
+fn make_writable(
+    store: &Store,
+    dir: &Path,
+    stored: &Stored,
+    on_disk: impl Fn(u32) -> u32,
+    size: Option<u64>,
+) -> Result<()> {
     let what = || format!("make {}", dir.display());
     fs::create_dir(dir).context(what)?;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o711)).context(what)?;
-    if let Some(_bytes) = size {
-        return Err(bad("--size", "is not there yet"));
+    let open = |path: &Path| open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    if let Some(bytes) = size {
+        // Before anything is in it: what is there already would not be counted.
+        let directory = open(dir).context(what)?;
+        rootfs::quota::limit(store.dir(), directory.as_fd(), bytes).map_err(|error| bad("--size", error))?;
     }
     let like = fs::metadata(&stored.root).context(|| format!("stat {}", stored.root.display()))?;
     for name in ["upper", "work"] {
@@ -225,7 +235,6 @@ fn make_writable(dir: &Path, stored: &Stored, on_disk: impl Fn(u32) -> u32, size
         chown(&path, Some(on_disk(like.uid())), Some(on_disk(like.gid()))).context(what)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(like.mode() & 0o7777)).context(what)?;
     }
-    let open = |path: &Path| open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let (from, to) = (open(&stored.root).context(what)?, open(&dir.join("upper")).context(what)?);
     copy_attributes(from.as_fd(), to.as_fd()).context(what)?;
     let times = rustix::fs::Timestamps {
@@ -266,6 +275,14 @@ fn write_config(dir: &Path, document: &Value) -> Result<()> {
     fs::rename(&temporary, &path).context(what)
 }
 
+/// The quota of what was written, if there is one.
+fn release(writable: &Path) -> Result<()> {
+    match open(writable, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(directory) => rootfs::quota::release(directory.as_fd()).map_err(usage),
+        Err(_) => Ok(()),
+    }
+}
+
 /// Removes a bundle with what its container wrote.
 ///
 /// # Errors
@@ -277,6 +294,7 @@ pub(crate) fn remove(store: &Store, dir: &Path) -> Result<()> {
     // From now on it is none, whatever happens.
     let config = dir.join("config.json");
     fs::remove_file(&config).context(|| format!("remove {}", config.display()))?;
+    release(&dir.join(WRITABLE))?;
     fs::remove_dir_all(dir).context(|| format!("remove {}", dir.display()))?;
     store.remove_bundle(dir).map_err(usage)?;
     volumes::forget(store, &entry.volumes)
