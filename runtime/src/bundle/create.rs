@@ -221,7 +221,8 @@ fn make_writable(
 ) -> Result<()> {
     let what = || format!("make {}", dir.display());
     fs::create_dir(dir).context(what)?;
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o711)).context(what)?;
+    // What a container makes setuid is not for the host's users to run.
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).context(what)?;
     let open = |path: &Path| open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     if let Some(bytes) = size {
         // Before anything is in it: what is there already would not be counted.
