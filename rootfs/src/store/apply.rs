@@ -12,8 +12,8 @@ use crate::overlay::{Layers, Writable, mount};
 use crate::plan::{CText, Parameter};
 use rustix::fd::OwnedFd;
 use rustix::fs::{
-    Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, fchmod, fchown, fgetxattr, flistxattr,
-    fsetxattr, fstat, futimens, open,
+    Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat,
+    futimens, open,
 };
 use rustix::io::Errno;
 use std::os::unix::ffi::OsStrExt;
