@@ -1,10 +1,11 @@
 //! `proa bundle create`, `ls` and `rm`.
 
+use super::image::Shown;
 use super::{App, print};
 use crate::bundle::{self, Owners, with_owners};
 use crate::error::{Context, Error, Result, bad};
 use crate::plan::IdMaps;
-use rootfs::store::{Limits, Silent, Store};
+use rootfs::store::{Limits, Store};
 use std::path::{Path, PathBuf};
 
 pub(super) fn create(app: &App<'_>) -> Result<i32> {
@@ -43,7 +44,9 @@ fn create_in(app: &App<'_>, maps: Option<IdMaps>) -> Result<()> {
         owners: Owners::new(app.value("userns"), maps)?,
     };
     let store = store(app)?;
-    bundle::create(&store, &request, &Silent)
+    // Layers are unpacked by several threads.
+    crate::sys::allow_threads();
+    bundle::create(&store, &request, &Shown::new(app.flag("quiet")))
 }
 
 pub(super) fn rm(app: &App<'_>) -> Result<i32> {
