@@ -1,7 +1,6 @@
 //! `proa bundle create`, `ls` and `rm`.
 
 use super::image::Shown;
-use super::image::Shown;
 use super::{App, print};
 use crate::bundle::{self, Owners, with_owners};
 use crate::error::{Context, Error, Result, bad};
