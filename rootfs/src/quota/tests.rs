@@ -17,7 +17,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        rustix::mount::unmount(&self.0.join("mnt"), rustix::mount::UnmountFlags::DETACH).ok();
+        rustix::mount::unmount(self.0.join("mnt"), rustix::mount::UnmountFlags::DETACH).ok();
         fs::remove_dir_all(&self.0).ok();
     }
 }
@@ -106,16 +106,21 @@ fn fill(path: &Path, mighty: bool) -> (u64, Option<i32>) {
     std::thread::scope(|scope| scope.spawn(write).join()).unwrap()
 }
 
-/// Runs where PROA_TEST_QUOTA says which file system to make, ext4 or xfs: its kernel has to have quotas.
+/// Runs where PROA_TEST_QUOTA names the file systems to make, ext4 and xfs: their kernel has to have quotas. See `make
+/// test-quota`.
 #[test]
 fn more_than_the_limit_cannot_be_written() {
-    let Ok(kind) = std::env::var("PROA_TEST_QUOTA") else { return };
-    let scratch = Scratch::new(&kind);
+    let kinds = std::env::var("PROA_TEST_QUOTA").unwrap_or_default();
+    kinds.split(',').filter(|kind| !kind.is_empty()).for_each(limits_of);
+}
+
+fn limits_of(kind: &str) {
+    let scratch = Scratch::new(kind);
     let (image, mnt) = (scratch.0.join("image"), scratch.0.join("mnt"));
     fs::create_dir(&mnt).unwrap();
     fs::File::create(&image).unwrap().set_len(600 << 20).unwrap();
     let (image, target) = (image.to_str().unwrap(), mnt.to_str().unwrap());
-    match &*kind {
+    match kind {
         "ext4" => run("mkfs.ext4", &["-q", "-O", "quota,project", "-E", "quotatype=prjquota", image]),
         _ => run("mkfs.xfs", &["-q", image]),
     }
