@@ -10,6 +10,7 @@ mod churn;
 mod creation;
 mod ctr;
 mod daemon;
+mod deadlines;
 mod events;
 mod exec;
 mod fake;
@@ -46,6 +47,7 @@ pub(crate) const TOPICS: &[&[Case]] = &[
     logs::CASES,
     ordering::CASES,
     faults::CASES,
+    deadlines::CASES,
     creation::CASES,
     pods::CASES,
     options::CASES,

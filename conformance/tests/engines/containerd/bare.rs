@@ -258,6 +258,12 @@ impl Shim {
 
     #[track_caller]
     pub(crate) fn start_with(bundle: &Bundle, id: &str, dialect: Dialect, options: Any) -> Self {
+        Self::start_by(command(bundle, id, "start"), bundle, id, dialect, options)
+    }
+
+    /// Starts a shim by a command that was prepared.
+    #[track_caller]
+    pub(crate) fn start_by(start: Command, bundle: &Bundle, id: &str, dialect: Dialect, options: Any) -> Self {
         bundle.write();
         let log = open_log(bundle);
         let input = match dialect {
@@ -268,7 +274,7 @@ impl Shim {
                 params.write_to_bytes().expect("a message")
             }
         };
-        let (status, answer) = ask(command(bundle, id, "start"), &input);
+        let (status, answer) = ask(start, &input);
         let text = String::from_utf8_lossy(&answer).into_owned();
         assert_eq!(status, 0, "start fails: {text}");
         let (version, address) = match dialect {

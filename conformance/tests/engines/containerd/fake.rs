@@ -34,6 +34,7 @@ for word; do
   esac
 done
 echo "$command $*" >>$dir/calls
+if [ -e $dir/$command.hang ]; then exec sleep 1000; fi
 if [ -e $dir/$command.sleep ]; then sleep "$(cat $dir/$command.sleep)"; fi
 if [ -e $dir/$command.fail ]; then
   [ -z "$log" ] || echo '{{"level":"error","msg":"made to fail","time":"2026-01-01T00:00:00Z"}}' >>"$log"
@@ -58,6 +59,11 @@ exec "{real}" "$@""#,
     /// A command has done its work, and waits before it ends.
     pub(crate) fn late(&self, command: &str, time: Duration) {
         self.set(command, "after", &time.as_secs_f64().to_string());
+    }
+
+    /// A command does nothing, and does not end.
+    pub(crate) fn hangs(&self, command: &str) {
+        self.set(command, "hang", "");
     }
 
     /// A command fails and does nothing.
