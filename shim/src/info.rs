@@ -7,7 +7,6 @@ use containerd_shim_protos::types::introspection::{RuntimeInfo, RuntimeVersion};
 use protobuf::well_known_types::any::Any;
 use protobuf::{Message, MessageField};
 
-use crate::error::Error;
 use crate::options::Options;
 use crate::runtime::{call_alone, program};
 
@@ -17,7 +16,7 @@ const FEATURES: &str = "types.containerd.io/opencontainers/runtime-spec/1/featur
 /// Answers containerd.
 ///
 /// # Errors
-/// One line: the options are not understood, or the runtime has not answered in time.
+/// One line: the options are not understood, or the runtime has not answered in time, or was killed.
 pub(crate) fn info() -> Result<(), String> {
     let mut input = Vec::new();
     std::io::stdin().read_to_end(&mut input).map_err(|error| format!("standard input: {error}"))?;
@@ -27,7 +26,7 @@ pub(crate) fn info() -> Result<(), String> {
     command.arg("features");
     let features = match call_alone(command, "features") {
         Ok(value) => Some(Any { type_url: FEATURES.to_owned(), value, ..Default::default() }),
-        Err(error @ Error::Deadline(_)) => return Err(error.to_string()),
+        Err(error) if error.is_cut_off() => return Err(error.to_string()),
         // A runtime without the command is one without special features.
         Err(_) => None,
     };

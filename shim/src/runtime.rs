@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -128,6 +129,11 @@ impl Runtime {
         };
         match exit.map_or(255, |exit| exit.status) {
             0 => Ok(bytes_of(&mut output)),
+            // As shells have it: a program that exits with 137 by itself is one that was killed too.
+            status @ 129..=192 => {
+                let signal = status - 128;
+                Err(Error::Killed(format!("{} {name} was ended by signal {signal}", self.program.display())))
+            }
             status => {
                 let said = last_error(&log.0).unwrap_or_else(|| text_of(&mut complaints));
                 let said = said.trim().chars().take(LONGEST).collect::<String>();
@@ -185,6 +191,9 @@ pub(crate) fn call_alone(mut command: Command, what: &str) -> Result<Vec<u8>> {
     let status = child.wait().map_err(failed("wait"))?;
     if status.success() {
         return Ok(bytes_of(&mut output));
+    }
+    if let Some(signal) = status.signal() {
+        return Err(Error::Killed(format!("{} {what} was ended by signal {signal}", program.display())));
     }
     let said = text_of(&mut complaints).trim().chars().take(LONGEST).collect::<String>();
     let why = if said.is_empty() { status.to_string() } else { said };

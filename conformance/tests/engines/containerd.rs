@@ -27,6 +27,7 @@ mod pods;
 mod protocol;
 mod sandbox;
 mod service;
+mod shortage;
 mod stdio;
 mod survival;
 mod task;
@@ -48,6 +49,7 @@ pub(crate) const TOPICS: &[&[Case]] = &[
     ordering::CASES,
     faults::CASES,
     deadlines::CASES,
+    shortage::CASES,
     creation::CASES,
     pods::CASES,
     options::CASES,

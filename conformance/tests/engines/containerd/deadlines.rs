@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use conformance::bundle::Bundle;
 use conformance::look;
 use conformance::test::{Done, Skip};
 use containerd_shim_protos::api;
@@ -65,24 +66,23 @@ fn a_call_of_a_shim_has_a_deadline() -> Done {
     t.end()
 }
 
-/// A shim that was killed with a container in it.
-fn killed(t: &Test, fake: &Fake, id: &str) -> conformance::bundle::Bundle {
-    let bundle = bundle(t, id);
+/// The bundle of a shim that was killed with a container in it, and the runtime that it had below it.
+pub(crate) fn killed(t: &Test, id: &str) -> (Fake, Bundle) {
+    let (fake, bundle) = (Fake::new(t), bundle(t, id));
     let shim = Shim::start_on(&bundle, id, &fake.program);
     shim.task(id).create(&bundle.path).expect("Create");
     shim.task(id).start("").expect("Start");
     let pid = shim.pid(id);
     kill(Pid::from_raw(pid), Signal::SIGKILL).expect("cannot kill the shim");
     look::eventually("the end of the shim", || !look::is_alive(pid));
-    bundle
+    (fake, bundle)
 }
 
 fn a_delete_by_command_has_a_deadline() -> Done {
     ours()?;
     let t = Test::begin();
     let id = t.id();
-    let fake = Fake::new(&t);
-    let bundle = killed(&t, &fake, &id);
+    let (fake, bundle) = killed(&t, &id);
     let delete = || {
         let mut delete = command(&bundle, &id, "delete");
         delete.env(DEADLINE.0, DEADLINE.1);
@@ -125,8 +125,7 @@ fn a_delete_by_command_that_is_killed_takes_its_runtime_along() -> Done {
     ours()?;
     let t = Test::begin();
     let id = t.id();
-    let fake = Fake::new(&t);
-    let bundle = killed(&t, &fake, &id);
+    let (fake, bundle) = killed(&t, &id);
     fake.hangs("delete");
     let mut deleting = command(&bundle, &id, "delete").spawn().expect("cannot start the shim");
     look::eventually("the call", || fake.calls().iter().any(|call| call.starts_with("delete ")));
