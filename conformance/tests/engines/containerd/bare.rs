@@ -214,7 +214,7 @@ pub(crate) fn ask(mut command: Command, input: &[u8]) -> (i32, Vec<u8>) {
     let mut child = command.spawn().expect("cannot start the shim");
     // It may not read what it does not want.
     child.stdin.take().expect("a pipe").write_all(input).ok();
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(20) * look::slowness();
     let status = loop {
         if let Some(status) = child.try_wait().expect("cannot wait") {
             break status.code().unwrap_or(-1);
@@ -311,9 +311,10 @@ impl Shim {
         answer.shim_pid as i32
     }
 
-    /// A method of the task service, with twenty seconds for it.
+    /// A method of the task service, with twenty seconds for it, times `slowness`.
     pub(crate) fn call<Q: Message, A: Message>(&self, method: &str, request: &Q) -> Answer<A> {
-        self.call_on(if self.version >= 3 { V3 } else { V2 }, method, request, Duration::from_secs(20))
+        let limit = Duration::from_secs(20) * look::slowness();
+        self.call_on(if self.version >= 3 { V3 } else { V2 }, method, request, limit)
     }
 
     pub(crate) fn call_on<Q: Message, A: Message>(
