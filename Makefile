@@ -73,12 +73,12 @@ test-quota: ## limits on what a container writes, by project quotas of ext4 and 
 # Container engines run in a small machine of their own (settings/engines): never on this one.
 # make test-containerd [RUNTIME=PATH] [SHIM=PATH] [SHIM_RUNTIME=io.containerd.runc.v2] [CONTAINERD="WORDS OF TESTS' NAMES"]
 # SHIM_RUNTIME=io.containerd.runc.v2 is containerd's own shim, RUNTIME=/usr/sbin/runc the runc of that machine.
-export CHURN_CONTAINERS CHURN_EXECS CHURN_SEED
+export CHURN_CONTAINERS CHURN_EXECS CHURN_SEED CRITEST
 SHIM_RUNTIME ?= io.containerd.proa.v2
-ENGINES = @$(NEED) busybox busybox-static unshare util-linux; \
-	bin=$$(cargo test -q --locked -p conformance --test engines --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*engines-[^"]*\)".*/\1/p') && \
-	sync && conformance/settings/engines $(MOUNTS) $(if $(RUNTIME)$(SHIM),$(foreach f,$(filter-out /usr/% $(CURDIR)/%,$(RUNTIME) $(SHIM)),--mount $f=$f)) -- \
-	env RUST_BACKTRACE=0 RUNTIME=$(or $(RUNTIME),$(PROA)) SHIM=$(or $(SHIM),$(CURDIR)/target/release/containerd-shim-proa-v2) SHIM_RUNTIME=$(SHIM_RUNTIME) $$bin
+ENGINES = @$(NEED) busybox busybox-static unshare util-linux; $(ENGINES_BUILT) && \
+	conformance/settings/engines $(MOUNTS) $(if $(RUNTIME)$(SHIM),$(foreach f,$(filter-out /usr/% $(CURDIR)/%,$(RUNTIME) $(SHIM)),--mount $f=$f)) -- $(ENGINES_RUN)
+ENGINES_BUILT = bin=$$(cargo test -q --locked -p conformance --test engines --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*engines-[^"]*\)".*/\1/p') && sync
+ENGINES_RUN = env RUST_BACKTRACE=0 RUNTIME=$(or $(RUNTIME),$(PROA)) SHIM=$(or $(SHIM),$(CURDIR)/target/release/containerd-shim-proa-v2) SHIM_RUNTIME=$(SHIM_RUNTIME) $$bin
 .PHONY: test-containerd
 test-containerd: $(if $(RUNTIME),,build) ## the shim below a real containerd, with its own client and by hand (root)
 	$(ENGINES) containerd $(CONTAINERD) </dev/null
@@ -90,7 +90,19 @@ test-cri: $(if $(RUNTIME),,build) ## Kubernetes' CRI conformance tests, critest,
 	$(ENGINES) cri </dev/null
 test-cri: private MOUNTS = --mount $(CRI_BUILT)=$(CRI_BUILT)
 test-cri: private export CRI_TOOLS = $(CRI_BUILT)
-test-cri: private export CRITEST ?=
+
+# make test-containerd-vm [CONTAINERD="WORDS OF TESTS' NAMES"], make test-cri-vm [CRITEST="REGEX OF TESTS' NAMES"]
+# The same in an emulated machine with systemd, cgroup v2 with all controllers, and AppArmor; of containerd's those that
+# have to do with these. RUNTIME and SHIM, if they are given, are paths of that machine, or of the checkout.
+MACHINE_TESTS = a_program_prints kill_all pause a_limit metrics processes an_exec_ update_changes events_of \
+	out_of_memory pod systemd shim_cgroup has_a_terminal killed_shim a_container_runs_in
+MACHINE = @$(ENGINES_BUILT) && conformance/settings/vm engines --timeout 10800 $(if $(CRI_LOGS),--out $(CRI_LOGS)) -- env $(MACHINE_ENV) $(ENGINES_RUN)
+.PHONY: test-containerd-vm test-cri-vm
+test-containerd-vm: $(if $(RUNTIME),,build) ## the shim below containerd, in an emulated machine with systemd
+	$(MACHINE) containerd $(or $(CONTAINERD),$(MACHINE_TESTS)) </dev/null
+test-cri-vm: $(if $(RUNTIME),,build) ## critest through containerd with systemd's cgroups, in an emulated machine
+	$(MACHINE) cri </dev/null
+test-cri-vm: private MACHINE_ENV = CRI_TOOLS=$(CRI_BUILT) CRITEST='$(CRITEST)' $(if $(CRI_LOGS),CRI_LOGS=/out)
 
 # make churn [CHURN_CONTAINERS=1000] [CHURN_EXECS=10000] [CHURN_SEED=N]
 .PHONY: churn

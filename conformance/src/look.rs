@@ -12,9 +12,19 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use procfs::process::{MountInfo, MountOptFields, Process, Stat, Status};
 
-/// Asks again and again until `condition` holds; false when it did not within `limit`.
+/// How many times longer things may take here: an emulated machine of settings/vm is that much slower.
+pub fn slowness() -> u32 {
+    if Path::new("/run/machine/command").exists() { 10 } else { 1 }
+}
+
+/// Whether systemd runs this machine.
+pub fn has_systemd() -> bool {
+    Path::new("/run/systemd/system").exists()
+}
+
+/// Asks again and again until `condition` holds; false when it did not within `limit`, times `slowness`.
 pub fn eventually_within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + limit;
+    let end = Instant::now() + limit * slowness();
     loop {
         if condition() {
             return true;
@@ -26,7 +36,7 @@ pub fn eventually_within(limit: Duration, mut condition: impl FnMut() -> bool) -
     }
 }
 
-/// Waits until `condition` holds, ten seconds at most, or fails the test.
+/// Waits until `condition` holds, ten seconds at most (times `slowness`), or fails the test.
 #[track_caller]
 pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
     assert!(eventually_within(Duration::from_secs(10), condition), "waited in vain for: {what}");
@@ -60,6 +70,11 @@ pub fn status(pid: i32) -> Status {
 /// /proc/PID/stat, or nothing if there is no such process.
 pub fn stat(pid: i32) -> Option<Stat> {
     Process::new(pid).and_then(|process| process.stat()).ok()
+}
+
+/// Whether this is a thread of the kernel's, and no process (PF_KTHREAD of the kernel's sched.h).
+pub fn is_of_the_kernel(stat: &Stat) -> bool {
+    stat.flags & 0x0020_0000 != 0
 }
 
 /// Whether a process runs: a zombie does not.

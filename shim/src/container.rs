@@ -225,7 +225,7 @@ impl Container {
             None => self.runtime.call(&words!["start", &self.id], With::default()).await.map(|_| ()),
             Some(restore) => self.restore(restore).await,
         };
-        if matches!(started, Err(Error::Deadline(_))) {
+        if started.as_ref().is_err_and(Error::is_cut_off) {
             self.force().await;
         }
         if started.is_ok() {

@@ -79,7 +79,7 @@ impl Container {
             Err(error) => {
                 drop(expecting);
                 // What a runtime that was killed has left, no runtime takes back.
-                if matches!(error, Error::Deadline(_)) {
+                if error.is_cut_off() {
                     container.force().await;
                 }
                 return Err(error);
@@ -106,7 +106,7 @@ impl Container {
         let created = match streams {
             Ok(streams) => read_pid(&pid_file).map(|pid| (pid, streams)),
             // The runtime has said so itself, and left nothing.
-            Err(error) if !pid_file.exists() || matches!(error, Error::Deadline(_)) => return Err(error),
+            Err(error) if !pid_file.exists() || error.is_cut_off() => return Err(error),
             Err(error) => Err(error),
         };
         match created {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::SystemTime;
 
 use containerd_shim_protos::api::DeleteResponse;
@@ -13,7 +13,7 @@ use protobuf::Message;
 use crate::args::Args;
 use crate::events::timestamp;
 use crate::options::{DEFAULT_ROOT, Options};
-use crate::runtime::program;
+use crate::runtime::{call_alone, program};
 use crate::socket;
 use crate::start::ADDRESS_FILE;
 
@@ -37,12 +37,8 @@ pub(crate) fn delete(args: &Args, bundle: &Path) -> Result<(), String> {
 
     let mut command = Command::new(&program);
     command.arg("--root").arg(root).args(options.systemd_cgroup.then_some("--systemd-cgroup"));
-    command.args(["delete", "--force", &args.id]).stdin(Stdio::null());
-    let output = command.output().map_err(|error| format!("{}: {error}", program.display()))?;
-    if !output.status.success() {
-        let why = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{} delete --force {}: {}", program.display(), args.id, why.trim()));
-    }
+    command.args(["delete", "--force", &args.id]);
+    call_alone(command, &format!("delete --force {}", args.id)).map_err(|error| error.to_string())?;
     // A sandbox's shm; and a root, if it was containerd's own shim that has died: this one mounts none on the host.
     for mounted in ["shm", "rootfs"] {
         while umount2(&bundle.join(mounted), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {}

@@ -20,6 +20,9 @@ pub(crate) enum Error {
     /// The runtime has not answered in time, and was ended.
     #[error("{0}")]
     Deadline(String),
+    /// The runtime was ended by a signal: for want of memory, or by somebody.
+    #[error("{0}")]
+    Killed(String),
     /// The shim is about to end: another one will be started.
     #[error("the shim ends")]
     Ending,
@@ -32,6 +35,11 @@ pub(crate) enum Error {
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// Whether the runtime was ended in the middle of what it did: nobody knows how far it came.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        matches!(self, Error::Deadline(_) | Error::Killed(_))
+    }
+
     /// What was to be done, before the reason.
     pub(crate) fn failed(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Error {
         move |error| Error::Failed(format!("{what}: {error}"))
@@ -48,7 +56,7 @@ impl From<Error> for ttrpc::Error {
             Error::Invalid(_) => (Code::INVALID_ARGUMENT, ": invalid argument"),
             Error::Deadline(_) => (Code::DEADLINE_EXCEEDED, ": context deadline exceeded"),
             Error::Ending => (Code::UNAVAILABLE, ": unavailable"),
-            Error::Failed(_) => (Code::UNKNOWN, ""),
+            Error::Killed(_) | Error::Failed(_) => (Code::UNKNOWN, ""),
         };
         ttrpc::Error::RpcStatus(ttrpc::get_status(code, format!("{error}{words}")))
     }

@@ -4,14 +4,16 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, set_parent_process_death_signal};
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
@@ -60,14 +62,13 @@ impl Runtime {
     /// The runtime that the options name, for the containers of a namespace; proa where they name none.
     pub(crate) fn new(options: &Options, namespace: &str, bundle: &Path, reaper: Arc<Reaper>) -> Runtime {
         let root = if options.root.is_empty() { DEFAULT_ROOT } else { &options.root };
-        let seconds = std::env::var(DEADLINE_VARIABLE).ok().and_then(|text| text.parse().ok());
         Runtime {
             program: program(&options.binary_name),
             root: Path::new(root).join(namespace),
             bundle: bundle.to_owned(),
             systemd_cgroup: options.systemd_cgroup,
             reaper,
-            deadline: seconds.map_or(DEADLINE, Duration::from_secs),
+            deadline: deadline(),
             calls: AtomicU64::new(0),
         }
     }
@@ -124,11 +125,15 @@ impl Runtime {
         let ended = self.reaper.watch(pid);
         let Ok(exit) = timeout(self.deadline, ended).await else {
             self.kill(pid).await;
-            let seconds = self.deadline.as_secs();
-            return Err(Error::Deadline(format!("{} {name} has not ended in {seconds} s", self.program.display())));
+            return Err(late(&self.program, &name, self.deadline));
         };
         match exit.map_or(255, |exit| exit.status) {
             0 => Ok(bytes_of(&mut output)),
+            // As shells have it: a program that exits with 137 by itself is one that was killed too.
+            status @ 129..=192 => {
+                let signal = status - 128;
+                Err(Error::Killed(format!("{} {name} was ended by signal {signal}", self.program.display())))
+            }
             status => {
                 let said = last_error(&log.0).unwrap_or_else(|| text_of(&mut complaints));
                 let said = said.trim().chars().take(LONGEST).collect::<String>();
@@ -159,6 +164,63 @@ impl Runtime {
     pub(crate) fn reaper(&self) -> &Arc<Reaper> {
         &self.reaper
     }
+}
+
+/// Calls a runtime where no shim serves, `what` being the call's words in errors, and returns what it wrote to its standard
+/// output.
+///
+/// # Errors
+/// It cannot be started, says no, or has not ended at its deadline and was killed.
+pub(crate) fn call_alone(mut command: Command, what: &str) -> Result<Vec<u8>> {
+    let program = PathBuf::from(command.get_program());
+    let failed = |step: &str| Error::failed(format!("{} {what}: {step}", program.display()));
+    let (mut output, mut complaints) =
+        (memory().map_err(failed("memfd_create"))?, memory().map_err(failed("memfd_create"))?);
+    command.stdin(Stdio::null());
+    command.stdout(output.try_clone().map_err(failed("dup"))?).stderr(complaints.try_clone().map_err(failed("dup"))?);
+    // containerd kills who calls it when its own time is over, and asks again.
+    sys::before_exec(&mut command, || Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+    let mut child = command.spawn().map_err(Error::failed(program.display()))?;
+    let limit = deadline();
+    let in_time = ends_within(Pid::from_child(&child), limit).map_err(failed("pidfd"));
+    if !matches!(in_time, Ok(true)) {
+        // Not waited for: where it does not end now, the kernel is at fault, and nobody is to hang for that.
+        child.kill().map_err(failed("kill"))?;
+        return Err(in_time.err().unwrap_or_else(|| late(&program, what, limit)));
+    }
+    let status = child.wait().map_err(failed("wait"))?;
+    if status.success() {
+        return Ok(bytes_of(&mut output));
+    }
+    if let Some(signal) = status.signal() {
+        return Err(Error::Killed(format!("{} {what} was ended by signal {signal}", program.display())));
+    }
+    let said = text_of(&mut complaints).trim().chars().take(LONGEST).collect::<String>();
+    let why = if said.is_empty() { status.to_string() } else { said };
+    Err(Error::Failed(format!("{} {what}: {why}", program.display())))
+}
+
+/// Whether a child, which nobody has waited for, ends in time. It stays a zombie.
+fn ends_within(pid: Pid, limit: Duration) -> std::io::Result<bool> {
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    let end = Instant::now() + limit;
+    loop {
+        let left = Timespec::try_from(end.saturating_duration_since(Instant::now())).ok();
+        match poll(&mut [PollFd::new(&process, PollFlags::IN)], left.as_ref()) {
+            Err(rustix::io::Errno::INTR) => {}
+            ended => return Ok(ended? > 0),
+        }
+    }
+}
+
+/// How long a call of a runtime may take.
+fn deadline() -> Duration {
+    let seconds = std::env::var(DEADLINE_VARIABLE).ok().and_then(|text| text.parse().ok());
+    seconds.map_or(DEADLINE, Duration::from_secs)
+}
+
+fn late(program: &Path, what: &str, limit: Duration) -> Error {
+    Error::Deadline(format!("{} {what} has not ended in {} s", program.display(), limit.as_secs()))
 }
 
 /// What a user names, else the proa that was installed with this shim, else the one on the search path.

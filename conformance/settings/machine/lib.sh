@@ -4,6 +4,12 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${PROA_CACHE:-$HOME/.cache/proa}
 mkdir -p "$cache"
 
+# What the engines' root has, and the machine with engines.
+engine_packages=procps,iproute2,busybox-static,jq,uidmap,python3-minimal,strace,socat,util-linux,procps,libcap2-bin
+engine_packages=$engine_packages,systemd,systemd-sysv,dbus,dbus-user-session,udev,kmod
+engine_packages=$engine_packages,containerd,runc,crun,podman,conmon,netavark,aardvark-dns,containernetworking-plugins,docker.io,docker-cli
+engine_packages=$engine_packages,iptables,nftables,fuse-overlayfs,slirp4netns,passt,catatonit,umoci,skopeo,buildah,docker-buildx,criu
+
 die() { echo "${0##*/}: $*" >&2; exit 125; }
 need() { "$here/../need" "$@" || exit 125; }
 

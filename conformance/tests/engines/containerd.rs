@@ -10,6 +10,7 @@ mod churn;
 mod creation;
 mod ctr;
 mod daemon;
+mod deadlines;
 mod events;
 mod exec;
 mod fake;
@@ -26,6 +27,7 @@ mod pods;
 mod protocol;
 mod sandbox;
 mod service;
+mod shortage;
 mod stdio;
 mod survival;
 mod task;
@@ -46,6 +48,8 @@ pub(crate) const TOPICS: &[&[Case]] = &[
     logs::CASES,
     ordering::CASES,
     faults::CASES,
+    deadlines::CASES,
+    shortage::CASES,
     creation::CASES,
     pods::CASES,
     options::CASES,

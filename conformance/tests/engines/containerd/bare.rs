@@ -214,7 +214,7 @@ pub(crate) fn ask(mut command: Command, input: &[u8]) -> (i32, Vec<u8>) {
     let mut child = command.spawn().expect("cannot start the shim");
     // It may not read what it does not want.
     child.stdin.take().expect("a pipe").write_all(input).ok();
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(20) * look::slowness();
     let status = loop {
         if let Some(status) = child.try_wait().expect("cannot wait") {
             break status.code().unwrap_or(-1);
@@ -258,6 +258,12 @@ impl Shim {
 
     #[track_caller]
     pub(crate) fn start_with(bundle: &Bundle, id: &str, dialect: Dialect, options: Any) -> Self {
+        Self::start_by(command(bundle, id, "start"), bundle, id, dialect, options)
+    }
+
+    /// Starts a shim by a command that was prepared.
+    #[track_caller]
+    pub(crate) fn start_by(start: Command, bundle: &Bundle, id: &str, dialect: Dialect, options: Any) -> Self {
         bundle.write();
         let log = open_log(bundle);
         let input = match dialect {
@@ -268,7 +274,7 @@ impl Shim {
                 params.write_to_bytes().expect("a message")
             }
         };
-        let (status, answer) = ask(command(bundle, id, "start"), &input);
+        let (status, answer) = ask(start, &input);
         let text = String::from_utf8_lossy(&answer).into_owned();
         assert_eq!(status, 0, "start fails: {text}");
         let (version, address) = match dialect {
@@ -305,9 +311,10 @@ impl Shim {
         answer.shim_pid as i32
     }
 
-    /// A method of the task service, with twenty seconds for it.
+    /// A method of the task service, with twenty seconds for it, times `slowness`.
     pub(crate) fn call<Q: Message, A: Message>(&self, method: &str, request: &Q) -> Answer<A> {
-        self.call_on(if self.version >= 3 { V3 } else { V2 }, method, request, Duration::from_secs(20))
+        let limit = Duration::from_secs(20) * look::slowness();
+        self.call_on(if self.version >= 3 { V3 } else { V2 }, method, request, limit)
     }
 
     pub(crate) fn call_on<Q: Message, A: Message>(

@@ -40,7 +40,7 @@ impl Call {
         self
     }
 
-    /// Another limit than thirty seconds.
+    /// Another limit than thirty seconds, times `slowness` as that.
     pub(crate) fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
@@ -132,7 +132,7 @@ impl Running {
     }
 
     fn wait_for(mut self, limit: Duration) -> Option<Output> {
-        let end = Instant::now() + limit;
+        let end = Instant::now() + limit * look::slowness();
         let status = loop {
             match self.child.try_wait().expect("cannot wait for a child") {
                 Some(status) => break status,

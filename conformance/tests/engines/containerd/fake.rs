@@ -28,12 +28,17 @@ impl Fake {
                 r#"dir={dir}
 for word; do
   [ "$previous" != --log ] || log=$word
+  [ "$previous" != --pid-file ] || pid_file=$word
   previous=$word
   case $word in create|start|delete|state|kill|exec|pause|resume|update|ps|run|checkpoint|restore|features)
     [ -n "$command" ] || command=$word ;;
   esac
 done
 echo "$command $*" >>$dir/calls
+if [ -e $dir/$command.hang ]; then exec sleep 1000; fi
+if [ -e $dir/$command.dies ]; then kill -KILL $$; fi
+if [ -e $dir/$command.dies-half ]; then "{real}" "$@"; rm "$pid_file"; kill -KILL $$; fi
+if [ -e $dir/$command.dies-late ]; then "{real}" "$@"; kill -KILL $$; fi
 if [ -e $dir/$command.sleep ]; then sleep "$(cat $dir/$command.sleep)"; fi
 if [ -e $dir/$command.fail ]; then
   [ -z "$log" ] || echo '{{"level":"error","msg":"made to fail","time":"2026-01-01T00:00:00Z"}}' >>"$log"
@@ -58,6 +63,26 @@ exec "{real}" "$@""#,
     /// A command has done its work, and waits before it ends.
     pub(crate) fn late(&self, command: &str, time: Duration) {
         self.set(command, "after", &time.as_secs_f64().to_string());
+    }
+
+    /// A command does nothing, and does not end.
+    pub(crate) fn hangs(&self, command: &str) {
+        self.set(command, "hang", "");
+    }
+
+    /// A command is killed before it has done anything.
+    pub(crate) fn dies(&self, command: &str) {
+        self.set(command, "dies", "");
+    }
+
+    /// A command is killed when it has made a process, and told of it nowhere.
+    pub(crate) fn dies_half(&self, command: &str) {
+        self.set(command, "dies-half", "");
+    }
+
+    /// A command is killed when it has done its work.
+    pub(crate) fn dies_late(&self, command: &str) {
+        self.set(command, "dies-late", "");
     }
 
     /// A command fails and does nothing.

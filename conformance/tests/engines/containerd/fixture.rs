@@ -162,7 +162,14 @@ impl Plan<'_> {
     }
 
     fn call(&self, verb: &[&str], words: &[&str]) -> Call {
-        let runtime = runtime_options(&self.test.dir, self.runtime.as_deref(), "");
+        // As who administers the machine would have it.
+        let systemd = look::has_systemd();
+        let more = if systemd && !world().is_control() { "SystemdCgroup = true\n" } else { "" };
+        let mut runtime = runtime_options(&self.test.dir, self.runtime.as_deref(), more);
+        if systemd {
+            runtime.extend(["--cgroup".to_owned(), format!("system.slice:suite:{}", self.id)]);
+            runtime.extend(world().is_control().then(|| "--runc-systemd-cgroup".to_owned()));
+        }
         let call = ctr(verb).words(&runtime).words(&self.options);
         call.words(&[BUSYBOX, &self.id]).words(words)
     }

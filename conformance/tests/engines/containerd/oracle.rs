@@ -1,5 +1,5 @@
 //! The leak oracle: what there is in the small machine of `settings/engines` before a test, and what is there in
-//! addition after it. Nobody else uses that machine, so all of it is compared.
+//! addition after it. Nobody else uses that machine, so all of it is compared, but for what systemd has for itself.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,6 +11,7 @@ use conformance::look;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use procfs::process::Stat;
 
 use super::daemon::world;
 use super::events;
@@ -81,6 +82,10 @@ fn is_common(thing: &str) -> bool {
     if thing.starts_with("cgroup ") && thing.ends_with("/suite") {
         return true;
     }
+    // As are the slices of systemd.
+    if thing.starts_with("cgroup ") && thing.ends_with(".slice") {
+        return true;
+    }
     let Some(path) = thing.strip_prefix("file ") else { return false };
     common.contains(&path)
         || path.ends_with("/suite")
@@ -90,12 +95,14 @@ fn is_common(thing: &str) -> bool {
 }
 
 /// Every process but this one, containerd and the listener: its pid, and what it is. Zombies are no leak of the
-/// machine's when their parent is this test.
+/// machine's when their parent is this test. Neither are the kernel's threads and systemd's helpers, which come and go.
 fn processes() -> Vec<(i32, String)> {
     let mine = [std::process::id() as i32, world().pid(), events::pid()];
     let all = procfs::process::all_processes().into_iter().flatten().filter_map(Result::ok);
     let stats = all.filter_map(|process| Some((process.stat().ok()?, process.cmdline().unwrap_or_default())));
     let theirs = stats.filter(|(stat, _)| !mine.contains(&stat.pid) && stat.ppid != mine[0] && stat.ppid != 0);
+    let of_the_machine = |stat: &Stat| look::is_of_the_kernel(stat) || stat.comm.contains("systemd");
+    let theirs = theirs.filter(|(stat, _)| !of_the_machine(stat) && stat.comm != "(udev-worker)");
     theirs.map(|(stat, words)| (stat.pid, format!("{} {}", stat.state == 'Z', words.join(" ")))).collect()
 }
 
@@ -108,6 +115,9 @@ fn list(dir: &Path, into: &mut BTreeSet<String>) {
     for entry in fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok) {
         let path = entry.path();
         let Ok(kind) = entry.file_type() else { continue };
+        if ["/run/systemd", "/run/udev"].iter().any(|dir| path == Path::new(dir)) {
+            continue;
+        }
         into.insert(format!("file {}", path.display()));
         if kind.is_dir() && path.file_name().is_some_and(|name| name != "rootfs") {
             list(&path, into);

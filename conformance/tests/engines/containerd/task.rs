@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use conformance::look;
 use containerd_shim_protos::api;
 use containerd_shim_protos::protobuf::MessageField;
 use serde_json::{Value, json};
@@ -89,8 +90,8 @@ impl Task<'_> {
     }
 
     pub(crate) fn state(&self, exec: &str) -> Answer<api::StateResponse> {
-        // The time that containerd allows.
-        self.state_within(exec, Duration::from_secs(2))
+        // The time that containerd allows, times `slowness`.
+        self.state_within(exec, Duration::from_secs(2) * look::slowness())
     }
 
     pub(crate) fn state_within(&self, exec: &str, limit: Duration) -> Answer<api::StateResponse> {

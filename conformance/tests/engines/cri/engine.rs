@@ -7,7 +7,8 @@ use std::process::{Child, Command};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use conformance::look::eventually_within;
+use conformance::bundle::write_script;
+use conformance::look::{self, eventually_within};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -58,7 +59,7 @@ impl Containerd {
     }
 
     fn run() {
-        let path = format!("{}:{}", commands().display(), std::env::var("PATH").unwrap_or_default());
+        let path = path();
         let log = fs::File::options().create(true).append(true).open(format!("{DIR}/containerd.log"));
         let log = log.expect("cannot make a log");
         let mut command = Command::new("containerd");
@@ -93,9 +94,9 @@ impl Drop for Containerd {
 /// What the reader is told to write, with what this setting needs beside it.
 fn config() -> String {
     let bin = format!("{DIR}/bin");
-    // No systemd is here.
     let page = if is_control() { block("toml").to_owned() } else { blocks("toml").collect() };
-    let mut told = replace(&page, "SystemdCgroup = true", "SystemdCgroup = false");
+    let systemd = look::has_systemd();
+    let mut told = replace(&page, "SystemdCgroup = true", &format!("SystemdCgroup = {systemd}"));
     told = replace(&told, "BinaryName = '/usr/local/bin/", &format!("BinaryName = '{bin}/"));
     let path = "  runtime_path = '/usr/local/bin/containerd-shim-proa-v2'\n";
     let ours = if is_control() { String::new() } else { replace(path, "/usr/local/bin", &bin) };
@@ -107,6 +108,7 @@ fn config() -> String {
   runtime_type = '{}'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.by-type.options]
   BinaryName = '{bin}/proa'
+  SystemdCgroup = {systemd}
 [plugins.'io.containerd.cri.v1.runtime']
   # A machine may not let even root lower what the out-of-memory killer goes by.
   restrict_oom_score_adj = true
@@ -149,6 +151,11 @@ fn commands() -> PathBuf {
     Path::new(DIR).join("bin")
 }
 
+/// A PATH with that directory in front.
+pub(crate) fn path() -> String {
+    format!("{}:{}", commands().display(), std::env::var("PATH").unwrap_or_default())
+}
+
 fn link_commands() {
     let dir = commands();
     fs::create_dir_all(&dir).expect("cannot make a directory");
@@ -160,6 +167,8 @@ fn link_commands() {
         assert!(program.exists(), "{} is not there", program.display());
         symlink(program, dir.join(name)).expect("cannot link a program");
     }
+    // critest loads its profiles of AppArmor by it, root or not.
+    write_script(&dir.join("sudo"), "exec \"$@\"");
 }
 
 fn prepare_network() {
@@ -187,10 +196,12 @@ pub(crate) fn tools() -> PathBuf {
     PathBuf::from(std::env::var_os("CRI_TOOLS").expect("CRI_TOOLS names no folder: run conformance/cri/build"))
 }
 
-/// A call of crictl that takes no longer than a minute.
+/// A call of crictl that takes no longer than a minute, times `slowness`.
 pub(crate) fn crictl(args: &[&str]) -> std::process::Output {
     let mut command = Command::new("timeout");
-    command.args(["-k", "5", "60"]).arg(tools().join("crictl")).args(["--runtime-endpoint", ENDPOINT]).args(args);
+    let seconds = 60 * look::slowness();
+    command.args(["-k", "5", &seconds.to_string()]).arg(tools().join("crictl"));
+    command.args(["--timeout", &format!("{seconds}s"), "--runtime-endpoint", ENDPOINT]).args(args);
     command.output().expect("cannot run timeout")
 }
 

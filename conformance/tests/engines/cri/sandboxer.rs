@@ -240,7 +240,8 @@ fn its_containers_may_share_a_pid_namespace() -> Done {
     let keeper = pod.keeper();
     assert_eq!(look::namespace(keeper, "pid"), look::namespace(first_pid(&two), "pid"));
     assert!(look::field(&look::proc_text(keeper, "status"), "NSpid").expect("NSpid").ends_with("\t1"));
-    let orphan = sh(&one, "sh -c 'sleep 0.5 >/dev/null 2>&1 & echo $!'");
+    let seconds = f64::from(look::slowness()) / 2.0;
+    let orphan = sh(&one, &format!("sh -c 'sleep {seconds} >/dev/null 2>&1 & echo $!'"));
     assert_eq!(sh(&one, &format!("cut -d ' ' -f 4 /proc/{orphan}/stat")), "1");
     let reaped = || sh(&one, &format!("test -e /proc/{orphan} || echo gone")) == "gone";
     assert!(eventually_within(Duration::from_secs(10), reaped), "an orphan is not reaped");

@@ -273,7 +273,7 @@ fn checkpoint_and_restore() -> Done {
 
 /// As a quadlet's service has it.
 fn a_scope_of_systemd() -> Done {
-    if !std::path::Path::new("/run/systemd/system").exists() {
+    if !look::has_systemd() {
         return Err(Skip("no systemd runs here".into()));
     }
     let words = ["--cgroup-manager", "systemd", "run", "-d", "--memory", "64m", BUSYBOX, "sleep", "1000"];
