@@ -11,6 +11,7 @@ mod error;
 pub mod fuzzing;
 mod hooks;
 mod logging;
+mod network;
 mod parent;
 mod plan;
 mod seccomp;

@@ -77,7 +77,7 @@ fn table(states: &[State<'_>]) -> String {
 }
 
 /// Columns as runc has them: as wide as the widest cell and three blanks, at least twelve.
-fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
+pub(super) fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
     let mut widths = [12; N];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {

@@ -10,6 +10,7 @@ mod generated;
 mod help;
 mod kill;
 mod list;
+mod network;
 mod pause;
 mod plan;
 mod ps;
@@ -157,6 +158,10 @@ impl<'a> App<'a> {
             "resume" => pause::resume(self).map(|()| 0),
             "update" => update::command(self).map(|()| 0),
             "events" => events::command(self).map(|()| 0),
+            "network ls" => network::ls(self).map(|()| 0),
+            "network prune" => network::prune(self).map(|()| 0),
+            "network hooks" => network::hooks(self).map(|()| 0),
+            "cni" => network::cni(self).map(|()| 0),
             "spec" => spec::command(self).map(|()| 0),
             "features" => features::command().map(|()| 0),
             "plan" => plan::command(self).map(|()| 0),

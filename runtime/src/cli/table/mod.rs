@@ -8,6 +8,7 @@ mod bundle;
 mod checkpoint;
 mod inspect;
 mod lifecycle;
+mod network;
 mod resources;
 
 /// A [`Command::max_args`] without a limit.
@@ -176,6 +177,10 @@ pub(crate) static COMMANDS: &[Command] = &[
     bundle::CREATE,
     bundle::LS,
     bundle::RM,
+    network::LS,
+    network::PRUNE,
+    network::HOOKS,
+    network::CNI,
     inspect::PLAN,
     inspect::COMPLETION,
     inspect::MAN,

@@ -67,6 +67,10 @@ const RUNC: &[(&str, &str)] = &[
     ),
     ("bundle ls", "f:format= store="),
     ("bundle rm", "store="),
+    ("network ls", "f:format= cni-config-dir= cache-dir="),
+    ("network prune", "cache-dir="),
+    ("network hooks", "p:publish=* cni-config-dir= cni-path= cache-dir="),
+    ("cni", "network= p:publish=* cni-config-dir= cni-path= cache-dir="),
     ("completion", ""),
     ("man", ""),
 ];
