@@ -19,6 +19,8 @@ crate::cases! {
     a_later_step_of_create_fails,
     the_state_is_lost,
     another_boot,
+    after_a_reboot,
+    delete_is_killed_at_any_moment,
     one_id_in_two_places,
     a_plugin_runs_on_when_all_is_over,
 }
@@ -143,10 +145,7 @@ fn the_state_is_lost() -> Done {
 
 fn another_boot() -> Done {
     let guest = Guest::new(NETWORK, &["8096:80"]).started(&["sleep", "1000"]);
-    let text = fs::read_to_string(guest.record()).expect("a record");
-    let mut record: Value = serde_json::from_str(&text).expect("JSON");
-    record["bootId"] = json!("00000000-0000-0000-0000-000000000000");
-    fs::write(guest.record(), record.to_string()).expect("cannot write");
+    of_another_boot(&guest);
     assert_eq!(prune(), guest.id);
     assert_eq!(names(CACHE), Vec::<String>::new());
     // What was never begun.
@@ -154,6 +153,54 @@ fn another_boot() -> Done {
     assert_eq!(prune(), "begun");
     guest.delete();
     Ok(())
+}
+
+/// Of the kernel's things nothing is there any more, of those on disk all: the container is made where the network
+/// namespace of the host is one that ends.
+fn after_a_reboot() -> Done {
+    let mut guest = Guest::new(NETWORK, &["8098:80"]);
+    guest.bundle.args(&["sleep", "1000"]).write();
+    let bundle = guest.bundle.path.to_str().expect("paths of tests are UTF-8");
+    let script = format!("ip link set lo up && {PROA} create --bundle {bundle} {}", guest.id);
+    Call::new("unshare", &["--net", "sh", "-c", &script]).run().ok();
+    kill(guest.pid());
+    fs::remove_dir_all(Path::new("/run/proa").join(&guest.id)).expect("cannot remove");
+    Call::new("umount", &[&format!("{CACHE}/{}/netns", guest.id)]).run().ok();
+    of_another_boot(&guest);
+    assert_eq!(prune(), guest.id);
+    // The test's cgroups stay on a machine that was not booted.
+    guest.try_create(&["sleep", "1000"]).ok();
+    guest.delete();
+    Ok(())
+}
+
+/// What is lost of a delete is the state, and with it the hooks.
+fn delete_is_killed_at_any_moment() -> Done {
+    let before = networks();
+    for round in 0..20 {
+        let guest = Guest::new(NETWORK, &["8099:80"]).started(&["sleep", "1000"]);
+        let mut deletion = guest.call(&["delete", "--force", &guest.id]).start("/tmp/guests/deletion");
+        std::thread::sleep(Duration::from_millis(5 * round));
+        kill(deletion.pid());
+        deletion.end();
+        guest.call(&["delete", "--force", &guest.id]).run().ok();
+        look::eventually("what the hook does to be over", || {
+            conformance::reaper::collect();
+            look::descendants(std::process::id() as i32).is_empty()
+        });
+        prune();
+        let now = networks();
+        let left: Vec<_> = now.symmetric_difference(&before).collect();
+        assert!(left.is_empty(), "left by a deletion killed after {} ms: {left:?}", 5 * round);
+    }
+    Ok(())
+}
+
+fn of_another_boot(guest: &Guest) {
+    let text = fs::read_to_string(guest.record()).expect("a record");
+    let mut record: Value = serde_json::from_str(&text).expect("JSON");
+    record["bootId"] = json!("00000000-0000-0000-0000-000000000000");
+    fs::write(guest.record(), record.to_string()).expect("cannot write");
 }
 
 fn one_id_in_two_places() -> Done {
