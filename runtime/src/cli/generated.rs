@@ -20,6 +20,10 @@ mod tests {
 
     const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
+    fn shown() -> impl Iterator<Item = &'static Command> {
+        COMMANDS.iter().filter(|command| !command.hidden)
+    }
+
     /// Whether a text has this option as a word of its own, as it would be typed.
     fn mentions(text: &str, long: &str) -> bool {
         let inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -81,7 +85,7 @@ mod tests {
             for flag in GLOBAL.iter().chain([&HELP, &VERSION]) {
                 assert!(offers(shell, script, flag.long), "{shell}: --{}", flag.long);
             }
-            for command in COMMANDS {
+            for command in shown() {
                 assert!(offers_command(shell, script, command.name), "{shell}: {}", command.name);
                 let part = part(shell, script, command).join("\n");
                 for flag in command.flags.iter().chain([&HELP]) {
@@ -91,6 +95,10 @@ mod tests {
             }
         }
         assert_eq!(completion("tcsh"), None);
+        for command in COMMANDS.iter().filter(|command| command.hidden) {
+            assert!(SHELLS.iter().all(|shell| !offers_command(shell, completion(shell).expect(shell), command.name)));
+            assert_eq!(man_page(Some(command.name)), None);
+        }
     }
 
     /// The page without the roff that its words are written with.
@@ -100,7 +108,7 @@ mod tests {
 
     #[test]
     fn every_command_has_a_man_page_with_its_flags() {
-        for command in COMMANDS {
+        for command in shown() {
             let page = plain(man_page(Some(&command.name.replace(' ', "-"))).expect(command.name));
             let title = format!(".TH PROA-{} 1 ", command.name.replace(' ', "-").to_uppercase());
             assert!(page.contains(&title), "{}", command.name);
@@ -118,7 +126,7 @@ mod tests {
         for flag in GLOBAL.iter().chain([&HELP, &VERSION]) {
             assert!(mentions(&page, flag.long), "--{}", flag.long);
         }
-        for command in COMMANDS {
+        for command in shown() {
             let name = command.name.replace(' ', "-");
             assert!(page.contains(&format!("\nproa-{name}(1)\n")), "{name}");
         }

@@ -20,12 +20,14 @@ pub(crate) struct Attachment {
     /// For `hooks.poststop`: takes it away again.
     pub poststop: Option<Value>,
     /// What /etc/resolv.conf should say in the container; None where there is nothing to say.
+    #[allow(dead_code)]
     pub resolv_conf: Option<String>,
 }
 
 /// `--network NAME`, `none` or `host`, with the words of each `--publish`, in the usual places.
 ///
 /// `proa` is the program that the hooks call: an absolute path that stays.
+#[allow(dead_code)]
 pub(crate) fn attach(name: &str, publish: &[&str], proa: &Path) -> Result<Attachment> {
     attach_in(&Places::new(None, None, None)?, name, publish, proa)
 }
