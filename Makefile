@@ -101,6 +101,11 @@ test-docker: $(if $(RUNTIME),,build) ## Docker with proa as its runtime, and wit
 	$(ENGINES) docker $(TESTS) </dev/null
 	$(ENGINES) docker-shim $(TESTS) </dev/null
 
+# make test-network [TESTS="WORDS OF TESTS' NAMES"]
+.PHONY: test-network
+test-network: build ## containers run by hand on networks of CNI plugins, by proa, runc and crun (root)
+	$(ENGINES) network $(TESTS) </dev/null
+
 # make stress [SETTINGS="hybrid native-v2 vm-v2"] [STRESS="--parallel 500 --killed 200 --systemd"]
 SETTINGS ?= hybrid native-v2
 .PHONY: stress

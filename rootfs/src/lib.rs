@@ -18,6 +18,7 @@ mod mounts;
 pub mod options;
 pub mod overlay;
 pub mod plan;
+pub mod quota;
 mod resolve;
 pub mod store;
 mod sys;

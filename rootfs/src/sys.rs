@@ -61,6 +61,124 @@ pub(crate) fn leave_mount_namespace() -> Result<()> {
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
 }
 
+/// FS_IOC_FSGETXATTR and FS_IOC_FSSETXATTR: _IOR and _IOW('X', 31 and 32, struct fsxattr).
+const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
+const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
+
+/// struct fsxattr of linux/fs.h.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FsXattr {
+    /// FS_XFLAG_*.
+    pub(crate) flags: u32,
+    extent_size: u32,
+    extents: u32,
+    /// The project that pays for it.
+    pub(crate) project: u32,
+    cow_extent_size: u32,
+    pad: [u8; 8],
+}
+
+/// ioctl(2), FS_IOC_FSGETXATTR: what kind of file it is for its file system, and of which project.
+pub(crate) fn ioctl_get_fsxattr(file: BorrowedFd<'_>) -> Result<FsXattr> {
+    let mut found = FsXattr::default();
+    // SAFETY: the kernel writes one struct fsxattr, as which `found` is laid out, and keeps no pointer to it.
+    let rc = unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FSGETXATTR as _, &raw mut found) };
+    if rc == 0 { Ok(found) } else { Err(last_errno()) }
+}
+
+/// ioctl(2), FS_IOC_FSSETXATTR.
+pub(crate) fn ioctl_set_fsxattr(file: BorrowedFd<'_>, wanted: &FsXattr) -> Result<()> {
+    // SAFETY: the kernel reads one struct fsxattr, as which `wanted` is laid out, and keeps no pointer to it.
+    let rc = unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FSSETXATTR as _, &raw const *wanted) };
+    if rc == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// struct fs_disk_quota of linux/dqblk_xfs.h, which all file systems with quotas understand.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DiskQuota {
+    version: i8,
+    flags: i8,
+    fields: u16,
+    id: u32,
+    /// In units of 512 bytes, as all numbers of blocks here.
+    pub(crate) hard_blocks: u64,
+    soft_blocks: u64,
+    inode_limits: [u64; 2],
+    pub(crate) blocks: u64,
+    pub(crate) inodes: u64,
+    timers: [i32; 2],
+    warnings: [u16; 2],
+    high_bits: [i8; 4],
+    realtime: [u64; 3],
+    realtime_timer: i32,
+    realtime_warnings: u16,
+    pad: [u8; 10],
+}
+
+/// struct fs_quota_statv of linux/dqblk_xfs.h.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct QuotaState {
+    version: i8,
+    pad: u8,
+    flags: u16,
+    rest: [u64; 19],
+}
+
+/// How to reach a file system with quotas.
+#[derive(Clone, Copy)]
+pub(crate) enum QuotasOf<'a> {
+    /// Any file in it; quotactl_fd(2), Linux 5.14.
+    File(BorrowedFd<'a>),
+    /// Its block device; quotactl(2).
+    Device(&'a CStr),
+}
+
+/// Q_XSETQLIM, Q_XGETQUOTA and Q_XGETQSTATV for projects: QCMD(('X' << 8) + N, PRJQUOTA).
+const Q_XGETQUOTA: u32 = ((0x5803) << 8) | 2;
+const Q_XSETQLIM: u32 = ((0x5804) << 8) | 2;
+const Q_XGETQSTATV: u32 = ((0x5808) << 8) | 2;
+
+/// quotactl(2), Q_XGETQSTATV: FS_QUOTA_*, which quotas are counted and which limits are kept.
+pub(crate) fn quotactl_state(of: QuotasOf<'_>) -> Result<u16> {
+    let mut state = QuotaState { version: 1, ..QuotaState::default() };
+    // SAFETY: for Q_XGETQSTATV the kernel reads and writes one struct fs_quota_statv, as which `state` is laid out.
+    unsafe { quotactl(of, Q_XGETQSTATV, 0, (&raw mut state).cast()) }.map(|()| state.flags)
+}
+
+/// quotactl(2), Q_XGETQUOTA: what a project uses and may use.
+pub(crate) fn quotactl_get(of: QuotasOf<'_>, project: u32) -> Result<DiskQuota> {
+    let mut quota = DiskQuota::default();
+    // SAFETY: for Q_XGETQUOTA the kernel writes one struct fs_disk_quota, as which `quota` is laid out.
+    unsafe { quotactl(of, Q_XGETQUOTA, project, (&raw mut quota).cast()) }.map(|()| quota)
+}
+
+/// quotactl(2), Q_XSETQLIM: how many blocks of 512 bytes a project may use; 0 is no limit.
+pub(crate) fn quotactl_limit(of: QuotasOf<'_>, project: u32, hard_blocks: u64) -> Result<()> {
+    /// FS_DQUOT_VERSION; FS_PROJ_QUOTA; FS_DQ_BSOFT and FS_DQ_BHARD.
+    const KIND: (i8, i8, u16) = (1, 2, (1 << 2) | (1 << 3));
+    let (version, flags, fields) = KIND;
+    let mut quota = DiskQuota { version, flags, fields, id: project, hard_blocks, ..DiskQuota::default() };
+    // SAFETY: for Q_XSETQLIM the kernel reads one struct fs_disk_quota, as which `quota` is laid out.
+    unsafe { quotactl(of, Q_XSETQLIM, project, (&raw mut quota).cast()) }
+}
+
+/// # Safety
+/// `data` is what the command takes.
+unsafe fn quotactl(of: QuotasOf<'_>, command: u32, id: u32, data: *mut libc::c_void) -> Result<()> {
+    /// The same number on all architectures; not every libc has it.
+    const SYS_QUOTACTL_FD: libc::c_long = 443;
+    let rc = match of {
+        // SAFETY: the caller vouches for `data`; the other arguments are numbers.
+        QuotasOf::File(file) => unsafe { libc::syscall(SYS_QUOTACTL_FD, file.as_raw_fd(), command, id, data) },
+        // SAFETY: the caller vouches for `data`; the path ends in NUL.
+        QuotasOf::Device(path) => unsafe { libc::syscall(libc::SYS_quotactl, command, path.as_ptr(), id, data) },
+    };
+    if rc == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
 fn last_errno() -> Errno {
     Errno::from_raw_os_error(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
 }
@@ -95,6 +213,13 @@ impl FdPath {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn structures_are_as_long_as_the_kernels() {
+        assert_eq!(size_of::<FsXattr>(), 28);
+        assert_eq!(size_of::<DiskQuota>(), 112);
+        assert_eq!(size_of::<QuotaState>(), 160);
+    }
 
     #[test]
     fn the_path_of_a_descriptor() {

@@ -51,6 +51,9 @@ pub(crate) enum Error {
     State { id: String, problem: String },
     #[error("{0}")]
     Usage(String),
+    /// What failed, and what failed of taking it back.
+    #[error("{0}; {1}")]
+    Twice(Box<Error>, Box<Error>),
 }
 
 /// A property and what is wrong with it.

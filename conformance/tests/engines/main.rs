@@ -14,6 +14,7 @@ mod command;
 mod containerd;
 mod cri;
 mod docker;
+mod network;
 mod podman;
 mod snippet;
 
@@ -55,6 +56,7 @@ const ENGINES: &[Engine] = &[
     Engine { name: "containerd-churn", begin: containerd::begin, topics: || containerd::CHURN.to_vec() },
     Engine { name: "containerd-bench", begin: containerd::begin, topics: || containerd::BENCH.to_vec() },
     Engine { name: "cri", begin: cri::begin, topics: || cri::TOPICS.to_vec() },
+    Engine { name: "network", begin: network::begin, topics: || network::TOPICS.to_vec() },
 ];
 
 /// What a test has left on the machine, asked after each; an engine that knows how to look sets it when it begins.

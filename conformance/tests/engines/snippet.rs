@@ -1,17 +1,25 @@
-//! The settings of engines that docs/engines.md shows to users: the tests use those very texts, so that they are true.
+//! The settings that docs/engines.md and docs/networks.md show to users: the tests use those very texts, so that they are true.
 
 use std::fs;
 use std::path::Path;
 
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/engines.md");
+const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
 
-/// Writes the block that follows the words `` `FILE` `` below a heading to FILE, as the page tells users to.
+/// Writes the block that follows the words `` `FILE` `` below a heading of docs/engines.md to FILE, as the page tells users
+/// to.
 #[track_caller]
 pub(crate) fn install(heading: &str, file: &str) {
-    let text = fs::read_to_string(PAGE).unwrap_or_else(|error| panic!("{PAGE}: {error}"));
+    install_from("engines.md", heading, file);
+}
+
+/// The same of another page.
+#[track_caller]
+pub(crate) fn install_from(page: &str, heading: &str, file: &str) {
+    let page = format!("{DOCS}/{page}");
+    let text = fs::read_to_string(&page).unwrap_or_else(|error| panic!("{page}: {error}"));
     let path = Path::new(file);
     fs::create_dir_all(path.parent().expect("a file in a directory")).expect("cannot make a directory");
-    let block = block(&text, heading, file).unwrap_or_else(|| panic!("{PAGE} has no `{file}` below {heading:?}"));
+    let block = block(&text, heading, file).unwrap_or_else(|| panic!("{page} has no `{file}` below {heading:?}"));
     fs::write(path, block).unwrap_or_else(|error| panic!("{file}: {error}"));
 }
 

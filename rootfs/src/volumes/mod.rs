@@ -44,7 +44,7 @@ use std::path::Path;
 /// As long as a name on disk may be.
 const MAX_NAME: usize = 255;
 /// No volume.json is nearly as long: a command line could not say that much.
-const MAX_RECORD: usize = 1 << 24;
+const MAX_SMALL: usize = 1 << 24;
 /// The label of a volume that was made for one bundle and goes with it.
 pub const ANONYMOUS: &str = "anonymous";
 
@@ -168,7 +168,9 @@ impl Volumes {
     fn look(&self, dir: BorrowedFd<'_>, name: &str, uses: &Uses) -> Result<Volume> {
         let volume = self.open_volume(dir, name)?;
         let file = || format!("{}/volume.json", self.path_of(name));
-        let text = read_small(volume.as_fd()).context(|| format!("read {}", file()))?;
+        let text = open_record(volume.as_fd())
+            .and_then(|record| read_all(record.as_fd()))
+            .context(|| format!("read {}", file()))?;
         let record: Record =
             serde_json::from_slice(&text).map_err(|error| Error::Refused(format!("{}: {error}", file())))?;
         Ok(Volume {
@@ -324,23 +326,23 @@ fn open_record(volume: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
     tree::open(volume, c"volume.json", OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)
 }
 
-fn read_small(volume: BorrowedFd<'_>) -> rustix::io::Result<Vec<u8>> {
-    let file = open_record(volume)?;
+/// All of a small file.
+pub(crate) fn read_all(file: BorrowedFd<'_>) -> rustix::io::Result<Vec<u8>> {
     let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
-        match rustix::io::read(&file, &mut buffer) {
+        match rustix::io::read(file, &mut buffer) {
             Ok(0) => return Ok(text),
             Ok(length) => text.extend_from_slice(&buffer[..length]),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
-        if text.len() > MAX_RECORD {
+        if text.len() > MAX_SMALL {
             return Err(Errno::FBIG);
         }
     }
 }
 
-fn wait_for_lock(file: BorrowedFd<'_>) -> rustix::io::Result<()> {
+pub(crate) fn wait_for_lock(file: BorrowedFd<'_>) -> rustix::io::Result<()> {
     loop {
         match flock(file, FlockOperation::LockExclusive) {
             Err(Errno::INTR) => {}

@@ -92,6 +92,8 @@ fn process(process: &mut Value, said: &Value, wishes: &Wishes, found: &Found) ->
     process["env"] = json!(environment(said, wishes)?);
     process["capabilities"] =
         json!({ "bounding": capabilities(), "effective": capabilities(), "permitted": capabilities() });
+    // Those of whoever starts it.
+    process.as_object_mut().and_then(|process| process.remove("rlimits"));
     if found.user.uid != 0 {
         // As execve(2) would take them from a user that is not root.
         process["capabilities"]["effective"] = json!([]);

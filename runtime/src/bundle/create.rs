@@ -4,7 +4,8 @@
 //! counts once its config.json is there, which is written last: a bundle that was cut short is no bundle.
 
 use super::config::{self, Found, Wishes};
-use super::{Owners, WRITABLE, users};
+use super::volumes::{self, BundleVolumes};
+use super::{MOUNTPOINTS, Owners, WRITABLE, mountpoints, users};
 use crate::error::{Context, Error, Result, bad};
 use crate::network::{Attachment, attach};
 use rootfs::image::{Image, Platform};
@@ -12,7 +13,7 @@ use rootfs::overlay::Layers;
 use rootfs::plan::{CText, Parameter};
 use rootfs::store::{BundleEntry, Limits, Progress, Store, Stored, Xattrs};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, ResolveFlags, XattrFlags, open, openat2};
+use rustix::fs::{Mode, OFlags, XattrFlags, open};
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -29,6 +30,9 @@ pub(crate) struct Request<'a> {
     pub user: Option<&'a str>,
     pub network: &'a str,
     pub publish: Vec<&'a str>,
+    pub volumes: Vec<&'a str>,
+    /// Bytes that may be written.
+    pub size: Option<u64>,
     pub limits: Limits,
     pub wishes: Wishes,
     pub owners: Owners,
@@ -44,36 +48,69 @@ pub(crate) fn create(store: &Store, request: &Request<'_>, progress: &dyn Progre
     if stored.layers.is_empty() {
         return Err(bad("--image", format_args!("{:?} has no layers", request.image)));
     }
-    let layers: Vec<PathBuf> = stored.layers.iter().rev().cloned().collect();
+    let image: Value = serde_json::from_slice(&stored.config_json)
+        .map_err(|error| Error::Usage(format!("the configuration of image {:?}: {error}", request.image)))?;
+    let volumes = BundleVolumes::prepare(store, &request.volumes, &image, &request.owners)?;
     let entry = BundleEntry {
         path: request.dir.to_owned(),
         image: stored.id.clone(),
         layers: stored.layers.clone(),
-        volumes: Vec::new(),
+        volumes: volumes.names(),
     };
-    store.add_bundle(&entry).map_err(usage)?;
-    let image: Value = serde_json::from_slice(&stored.config_json)
-        .map_err(|error| Error::Usage(format!("the configuration of image {:?}: {error}", request.image)))?;
+    let done = store.add_bundle(&entry).map_err(usage).and_then(|()| fill(store, request, &stored, &image, &volumes));
+    match done {
+        Ok(()) => made.keep(),
+        Err(_) => {
+            drop(made);
+            volumes.forget(store);
+        }
+    }
+    done
+}
+
+/// What is in the bundle's directory.
+fn fill(store: &Store, request: &Request<'_>, stored: &Stored, image: &Value, volumes: &BundleVolumes) -> Result<()> {
+    let mut layers: Vec<PathBuf> = stored.layers.iter().rev().cloned().collect();
     let root = merged(&layers)?;
     let user = match request.user {
         Some(word) => users::find("--user", word, root.as_fd())?,
         None => users::find("the image's User", image["config"]["User"].as_str().unwrap_or_default(), root.as_fd())?,
     };
     let network = network(request)?;
-    let mut mounts = Vec::new();
-    mounts.extend(resolv_conf(request, &network, root.as_fd())?);
-    let found = Found { layers, user, mounts, network };
-    let document = config::document(&image, &request.wishes, &found, &request.owners)?;
-    if !request.wishes.read_only {
-        make_writable(&request.dir.join(WRITABLE), &stored, &request.owners)?;
+    let mut mounts = volumes.mounts(root.as_fd())?;
+    mounts.extend(resolv_conf(request, &network)?);
+    if request.wishes.read_only {
+        layers.insert(0, request.dir.join(MOUNTPOINTS));
     }
-    write_config(request.dir, &document)?;
-    made.keep();
-    Ok(())
+    let found = Found { layers, user, mounts, network };
+    let document = config::document(image, &request.wishes, &found, &request.owners)?;
+    let on_disk = |id| request.owners.on_disk(id);
+    match request.wishes.read_only {
+        true => mountpoints::make(
+            &request.dir.join(MOUNTPOINTS),
+            root.as_fd(),
+            &stored.root,
+            &destinations(&document),
+            // It is a lower layer, and shown as those are.
+            |id| id,
+        )?,
+        false => make_writable(store, &request.dir.join(WRITABLE), stored, on_disk, request.size)?,
+    }
+    write_config(request.dir, &document)
+}
+
+/// What is mounted where; a file at those that are true.
+fn destinations(document: &Value) -> Vec<(String, bool)> {
+    let mounts = document["mounts"].as_array().into_iter().flatten();
+    let is_file = |mount: &Value| {
+        let source = mount["source"].as_str().filter(|_| mount["type"] == "bind" || mount["type"] == "none");
+        source.is_some_and(|source| Path::new(source).exists() && !Path::new(source).is_dir())
+    };
+    mounts.filter_map(|mount| Some((mount["destination"].as_str()?.to_owned(), is_file(mount)))).collect()
 }
 
 /// Words of the store, of images.
-fn usage(error: impl std::fmt::Display) -> Error {
+pub(super) fn usage(error: impl std::fmt::Display) -> Error {
     Error::Usage(error.to_string())
 }
 
@@ -102,6 +139,7 @@ impl<'s> Made<'s> {
 impl Drop for Made<'_> {
     fn drop(&mut self) {
         if !self.kept {
+            release(&self.dir.join(WRITABLE)).ok();
             fs::remove_dir_all(self.dir).ok();
             self.store.remove_bundle(self.dir).ok();
         }
@@ -154,19 +192,12 @@ fn network(request: &Request<'_>) -> Result<Attachment> {
 }
 
 /// The file in the bundle that is mounted on the image's, if the container has a network that it says something of.
-fn resolv_conf(request: &Request<'_>, network: &Attachment, root: BorrowedFd<'_>) -> Result<Option<Value>> {
-    const DESTINATION: &str = "/etc/resolv.conf";
+fn resolv_conf(request: &Request<'_>, network: &Attachment) -> Result<Option<Value>> {
     let Some(text) = &network.resolv_conf else { return Ok(None) };
-    let there =
-        || openat2(root, &DESTINATION[1..], OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT);
-    if request.wishes.read_only && there().is_err() {
-        log::warn!("the image has no {DESTINATION}, and its root is read-only: the container knows no name server");
-        return Ok(None);
-    }
     let path = request.dir.join("resolv.conf");
     fs::write(&path, text).context(|| format!("write {}", path.display()))?;
     let options = ["bind", "ro", "nosuid", "nodev", "noexec"];
-    Ok(Some(json!({ "destination": DESTINATION, "type": "bind", "source": path, "options": options })))
+    Ok(Some(json!({ "destination": "/etc/resolv.conf", "type": "bind", "source": path, "options": options })))
 }
 
 /// The image's tree as a container sees it before it writes.
@@ -181,18 +212,30 @@ fn merged(layers: &[PathBuf]) -> Result<OwnedFd> {
 }
 
 /// The upper directory shows as the container's root: it gets what the image's has.
-fn make_writable(dir: &Path, stored: &Stored, owners: &Owners) -> Result<()> {
+fn make_writable(
+    store: &Store,
+    dir: &Path,
+    stored: &Stored,
+    on_disk: impl Fn(u32) -> u32,
+    size: Option<u64>,
+) -> Result<()> {
     let what = || format!("make {}", dir.display());
     fs::create_dir(dir).context(what)?;
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o711)).context(what)?;
+    // What a container makes setuid is not for the host's users to run.
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).context(what)?;
+    let open = |path: &Path| open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    if let Some(bytes) = size {
+        // Before anything is in it: what is there already would not be counted.
+        let directory = open(dir).context(what)?;
+        rootfs::quota::limit(store.dir(), directory.as_fd(), bytes).map_err(|error| bad("--size", error))?;
+    }
     let like = fs::metadata(&stored.root).context(|| format!("stat {}", stored.root.display()))?;
     for name in ["upper", "work"] {
         let path = dir.join(name);
         fs::create_dir(&path).context(what)?;
-        chown(&path, Some(owners.on_disk(like.uid())), Some(owners.on_disk(like.gid()))).context(what)?;
+        chown(&path, Some(on_disk(like.uid())), Some(on_disk(like.gid()))).context(what)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(like.mode() & 0o7777)).context(what)?;
     }
-    let open = |path: &Path| open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let (from, to) = (open(&stored.root).context(what)?, open(&dir.join("upper")).context(what)?);
     copy_attributes(from.as_fd(), to.as_fd()).context(what)?;
     let times = rustix::fs::Timestamps {
@@ -233,19 +276,27 @@ fn write_config(dir: &Path, document: &Value) -> Result<()> {
     fs::rename(&temporary, &path).context(what)
 }
 
+/// The quota of what was written, if there is one.
+fn release(writable: &Path) -> Result<()> {
+    match open(writable, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(directory) => rootfs::quota::release(directory.as_fd()).map_err(usage),
+        Err(_) => Ok(()),
+    }
+}
+
 /// Removes a bundle with what its container wrote.
 ///
 /// # Errors
 /// It is none that was made from an image; a file cannot be removed.
 pub(crate) fn remove(store: &Store, dir: &Path) -> Result<()> {
-    let entry = store.bundles().map_err(usage)?.into_iter().find(|entry| entry.path == dir);
-    if entry.is_none() {
-        return Err(Error::Usage(format!("{}: no bundle that was made from an image of this store", dir.display())));
-    }
+    let entry = store.bundles().map_err(usage)?.into_iter().find(|entry| entry.path == dir).ok_or_else(|| {
+        Error::Usage(format!("{}: no bundle that was made from an image of this store", dir.display()))
+    })?;
     // From now on it is none, whatever happens.
     let config = dir.join("config.json");
     fs::remove_file(&config).context(|| format!("remove {}", config.display()))?;
+    release(&dir.join(WRITABLE))?;
     fs::remove_dir_all(dir).context(|| format!("remove {}", dir.display()))?;
     store.remove_bundle(dir).map_err(usage)?;
-    Ok(())
+    volumes::forget(store, &entry.volumes)
 }

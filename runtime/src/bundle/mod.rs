@@ -6,12 +6,17 @@
 
 mod config;
 mod create;
+mod mountpoints;
 mod owners;
 mod users;
+mod volumes;
 
 pub(crate) use config::Wishes;
 pub(crate) use create::{Request, create, marks, remove, source};
 pub(crate) use owners::{Owners, with_owners};
+pub(crate) use volumes::uses;
 
 /// What the writable layer is called in the bundle.
 pub(crate) const WRITABLE: &str = "writable";
+/// The layer of directories to mount something on, of a bundle without a writable one.
+pub(crate) const MOUNTPOINTS: &str = "mountpoints";

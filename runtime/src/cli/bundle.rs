@@ -37,6 +37,8 @@ fn create_in(app: &App<'_>, maps: Option<IdMaps>) -> Result<()> {
         user: app.value("user"),
         network: app.value("network").unwrap_or("none"),
         publish: app.parsed.values.all("publish").collect(),
+        volumes: app.parsed.values.all("volume").collect(),
+        size: app.value("size").map(|word| bytes("--size", word)).transpose()?,
         limits,
         wishes,
         owners: Owners::new(app.value("userns"), maps)?,
@@ -68,13 +70,12 @@ pub(super) fn ls(app: &App<'_>) -> Result<i32> {
         match app.value("format") {
             Some("json") => print(&super::json_line(&bundles)?)?,
             None | Some("table") => {
-                let mut text = format!("{:15} {}\n", "IMAGE", "BUNDLE");
-                for entry in bundles {
-                    let id = entry.image.to_string();
-                    let short = id.split_once(':').map_or(&*id, |(_, hex)| hex).chars().take(12).collect::<String>();
-                    text.push_str(&format!("{short:15} {}\n", entry.path.display()));
-                }
-                print(&text)?;
+                let mut rows = vec![["BUNDLE", "IMAGE", "VOLUMES"].map(str::to_owned)];
+                rows.extend(bundles.iter().map(|entry| {
+                    let image = entry.image.hex().chars().take(12).collect();
+                    [entry.path.display().to_string(), image, entry.volumes.join(" ")]
+                }));
+                print(&super::list::columns(rows))?;
             }
             Some(other) => return Err(bad("--format", format_args!("{other:?} is neither table nor json"))),
         }

@@ -17,14 +17,23 @@ use std::path::PathBuf;
 pub(super) fn command(app: &App<'_>) -> Result<()> {
     let setup = Setup::new(app, true)?;
     let root = StateRoot::create(&app.root)?;
-    let Created { pid, channel, mut undo, .. } = setup.create(&root, false)?;
-    setup.announce(pid, &mut undo)?;
-    if let Some(dir) = &undo.dir {
+    let mut created = setup.create(&root, false)?;
+    match release(&setup, &mut created) {
+        Ok(()) => {
+            drop(created.undo.disarm());
+            Ok(())
+        }
+        Err(error) => Err(created.take_back(error)),
+    }
+}
+
+/// The last steps: from here on the container is.
+fn release(setup: &Setup, created: &mut Created<'_>) -> Result<()> {
+    setup.announce(created.pid, &mut created.undo)?;
+    if let Some(dir) = &created.undo.dir {
         dir.rename(SocketName::CREATING, SocketName::CREATED)?;
     }
-    channel.signal(Signal::Go).context(|| "release the container's init".to_owned())?;
-    drop(undo.disarm());
-    Ok(())
+    created.channel.signal(Signal::Go).context(|| "release the container's init".to_owned())
 }
 
 /// The flags of create and run, and all that must be opened before anything is made.

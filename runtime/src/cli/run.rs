@@ -21,22 +21,11 @@ pub(super) fn command(app: &App<'_>) -> Result<i32> {
         sys::set_child_subreaper().context(|| "become the reaper of the container's orphans".to_owned())?;
     }
     let mut created = setup.create(&root, true)?;
-    setup.announce(created.pid, &mut created.undo)?;
-    let Created { plan, pid, channel, console, undo } = created;
-    if plan.process.is_none() {
-        return Err(Error::Child("process: not set in config.json".to_owned()));
-    }
-    let notify = undo.dir.as_ref().map(Notify::bind).transpose()?.flatten();
-    let terminal = console.filter(|_| setup.terminal()).map(Terminal::new).transpose()?;
-    if let Err(failure) = create::go(&channel) {
-        let starved = failure.is_none() && undo.cgroup.as_ref().is_some_and(limits::was_out_of_memory);
-        drop(undo);
-        create::poststop(&plan);
-        if starved {
-            return Err(Error::OutOfMemory);
-        }
-        return Err(create::describe_failure(&plan, failure.as_ref()));
-    }
+    let (notify, terminal) = match start(&setup, &mut created) {
+        Ok(started) => started,
+        Err(error) => return Err(created.take_back(error)),
+    };
+    let Created { plan, pid, undo, .. } = created;
     let (Some(dir), Some(pidfd)) = undo.disarm() else { return Err(Error::NoContainer(plan.id)) };
     if let Err(error) = create::poststart(&plan, pid) {
         end(&root, &dir, &pidfd)?;
@@ -53,6 +42,21 @@ pub(super) fn command(app: &App<'_>) -> Result<i32> {
         destroy(&root, &dir)?;
     }
     status
+}
+
+/// Has the container's program run.
+fn start(setup: &Setup, created: &mut Created<'_>) -> Result<(Option<Notify>, Option<Terminal>)> {
+    setup.announce(created.pid, &mut created.undo)?;
+    if created.plan.process.is_none() {
+        return Err(Error::Child("process: not set in config.json".to_owned()));
+    }
+    let notify = created.undo.dir.as_ref().map(Notify::bind).transpose()?.flatten();
+    let terminal = created.console.take().filter(|_| setup.terminal()).map(Terminal::new).transpose()?;
+    match create::go(&created.channel) {
+        Ok(()) => Ok((notify, terminal)),
+        Err(None) if created.undo.cgroup.as_ref().is_some_and(limits::was_out_of_memory) => Err(Error::OutOfMemory),
+        Err(failure) => Err(create::describe_failure(&created.plan, failure.as_ref())),
+    }
 }
 
 fn end(root: &StateRoot, dir: &StateDir, pidfd: &OwnedFd) -> Result<()> {

@@ -59,14 +59,14 @@ pub(crate) fn attach_in(places: &Places, name: &str, publish: &[&str], proa: &Pa
     publish.iter().for_each(|word| add.extend(["--publish", word]));
     add.push("add");
     let del = ["proa", "cni", "--cache-dir", &cache, "del"];
-    // Each plugin may use its time, and again to take back what it did; the configuration may get some more of them.
+    // A plugin may use its time to add and twice to delete; the configuration may get some more of them.
     let plugins = list.plugins.len() as u64 + 2;
     let program = text(proa)?;
     let hook = |args: &[&str], seconds: u64| json!({"path": program, "args": args, "timeout": seconds + LOCK_SECONDS});
     Ok(Attachment {
         new_namespace: true,
-        create_runtime: Some(hook(&add, 2 * plugins * PLUGIN_SECONDS)),
-        poststop: Some(hook(&del, plugins * PLUGIN_SECONDS)),
+        create_runtime: Some(hook(&add, 3 * plugins * PLUGIN_SECONDS)),
+        poststop: Some(hook(&del, 2 * plugins * PLUGIN_SECONDS)),
         resolv_conf: dns::text(&list),
     })
 }

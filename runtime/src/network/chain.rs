@@ -27,7 +27,9 @@ pub(super) fn add(entry: &Entry, record: &mut Record) -> Result<()> {
 pub(super) fn del(entry: &Entry, record: &mut Record) -> Result<()> {
     let namespace = entry.namespace()?;
     while let Some(plugin) = record.left.checked_sub(1).and_then(|last| record.network.plugins.get(last)) {
-        call(entry, record, plugin, "DEL", &namespace).run(&config(record, plugin))?;
+        let call = call(entry, record, plugin, "DEL", &namespace);
+        // Whose ADD was ended in the middle may stumble over what is half there, and find less the second time.
+        call.run(&config(record, plugin)).or_else(|_| call.run(&config(record, plugin)))?;
         record.left -= 1;
         entry.write(record)?;
     }

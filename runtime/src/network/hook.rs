@@ -17,7 +17,7 @@ const MAX_STATE: u64 = 16 << 20;
 /// The one interface that is made.
 const INTERFACE: &str = "eth0";
 /// How long a container may take to end that is said to have stopped.
-const END_MILLISECONDS: i64 = 10_000;
+const END_MILLISECONDS: i64 = 2000;
 const PATIENCE: Duration = Duration::from_secs(LOCK_SECONDS);
 
 /// What of the state of runtime.md a hook here needs.
@@ -84,7 +84,7 @@ pub(crate) fn add(places: &Places, network: &str, publish: &[&str], state: impl 
     };
     join(&entry, &sandbox, &mut record).map_err(|error| match leave(&networks, &entry, &mut record) {
         Ok(()) => error,
-        Err(later) => Error::Usage(format!("{error}; and taking back what was done failed: {later}")),
+        Err(later) => Error::Twice(Box::new(error), Box::new(later)),
     })
 }
 

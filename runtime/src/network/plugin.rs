@@ -94,8 +94,6 @@ impl Call<'_> {
         let (pid, pidfd) = match sys::clone(&clone)? {
             Cloned::Child { .. } => {
                 let prepare = || {
-                    // With whoever ran this hook gone, nobody would end it; and its own are ended with it.
-                    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
                     setpgid(None, None)?;
                     sys::set_signal_mask(0)?;
                     rustix::stdio::dup2_stdin(&input)?;

@@ -51,10 +51,7 @@ pub(crate) fn create<'a>(mut plan: Plan, root: &'a StateRoot, request: Request<'
                 Error::Step(failure) => describe::failure(&plan, &failure),
                 error => error,
             };
-            if hooks_began {
-                poststop(&plan);
-            }
-            Err(error)
+            Err(if hooks_began { poststop(&plan, error) } else { error })
         }
     }
 }
@@ -364,7 +361,20 @@ pub(crate) fn poststart(plan: &Plan, pid: i32) -> Result<()> {
     hooks::run("poststart", &plan.hooks.poststart, &document(plan), "running", pid)
 }
 
-/// For `run`, when what create has made is taken back after create has succeeded.
-pub(crate) fn poststop(plan: &Plan) {
-    hooks::run_all("poststop", &plan.hooks.poststop, &document(plan), "stopped", 0);
+impl Created<'_> {
+    /// Takes back what create has made, after something else has failed; the error to tell.
+    pub(crate) fn take_back(self, error: Error) -> Error {
+        let Created { plan, undo, channel, .. } = self;
+        drop((channel, undo));
+        poststop(&plan, error)
+    }
+}
+
+/// Runs poststop hooks after a failure, with nothing left of the container. What they say is told with it: nobody else
+/// will know that what a hook before had made is still there.
+fn poststop(plan: &Plan, error: Error) -> Error {
+    match hooks::run_poststop(&plan.hooks.poststop, &document(plan)) {
+        Ok(()) => error,
+        Err(later) => Error::Twice(Box::new(error), Box::new(later)),
+    }
 }

@@ -82,7 +82,10 @@ pub(crate) fn destroy(root: &StateRoot, dir: &StateDir, record: &Record<'_>) -> 
     if record.poststop {
         let spec = config::parse_spec(&text)?;
         let list = spec.hooks.as_ref().map(|hooks| plan::hooks_of("hooks.poststop", &hooks.poststop)).transpose()?;
-        hooks::run_all("poststop", &list.unwrap_or_default(), &start::document(record), "stopped", 0);
+        // The container is gone, and a hook that fails does not bring it back (runtime.md, Lifecycle 13).
+        if let Err(error) = hooks::run_poststop(&list.unwrap_or_default(), &start::document(record)) {
+            log::warn!("{error}");
+        }
     }
     Ok(())
 }

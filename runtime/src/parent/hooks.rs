@@ -53,13 +53,18 @@ pub(crate) fn run(
     Ok(())
 }
 
-/// Runs a list in order; one that fails is warned about and the next one follows (runtime.md, Lifecycle 13).
-pub(crate) fn run_all(stage: &'static str, list: &[Hook], document: &HookDocument<'_>, status: &str, pid: i32) {
+/// Runs the poststop hooks in order; one that fails is warned about and the next one follows (runtime.md, Lifecycle 13).
+/// The last that failed is left to the caller.
+pub(crate) fn run_poststop(list: &[Hook], document: &HookDocument<'_>) -> Result<()> {
+    let mut failed = None;
     for (index, hook) in list.iter().enumerate() {
-        if let Err(error) = run_one(stage, index, hook, document, status, pid) {
-            log::warn!("{error}");
+        if let Err(error) = run_one("poststop", index, hook, document, "stopped", 0)
+            && let Some(earlier) = failed.replace(error)
+        {
+            log::warn!("{earlier}");
         }
     }
+    failed.map_or(Ok(()), Err)
 }
 
 fn run_one(
