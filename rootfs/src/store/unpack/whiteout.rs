@@ -112,19 +112,19 @@ impl Unpacker<'_> {
     /// Removes from a directory, and from those in it that are the layer's own, all that is not.
     fn remove_others(&mut self, dir: BorrowedFd<'_>) -> Result<()> {
         self.parent = None;
-        let open = |dir: BorrowedFd<'_>, name: &CStr| open_directory(dir, name).map_err(|errno| system("open", errno));
+        let enter = |dir: BorrowedFd<'_>, name: &CStr| open_directory(dir, name).map_err(|errno| system("open", errno));
         // Directories to come back to by `..`, so that depth costs no descriptors.
         let mut pending = vec![self.others(dir)?];
-        let mut here = open(dir, c".")?;
+        let mut here = enter(dir, c".")?;
         while let Some(own) = pending.last_mut() {
             if let Some(name) = own.pop() {
-                here = open(here.as_fd(), &name)?;
+                here = enter(here.as_fd(), &name)?;
                 pending.push(self.others(here.as_fd())?);
                 continue;
             }
             pending.pop();
             if !pending.is_empty() {
-                here = open(here.as_fd(), c"..")?;
+                here = enter(here.as_fd(), c"..")?;
             }
         }
         Ok(())
