@@ -6,15 +6,12 @@ use super::dirs::{Scratch, remove_path};
 use super::error::{At, Error, Result};
 use super::import::{Tree, Work};
 use super::records::LayerRecord;
-use super::unpack::Form;
+use super::unpack::{Form, copy_xattrs};
 use crate::image::Layer;
 use crate::overlay::{Layers, Writable, mount};
 use crate::plan::{CText, Parameter};
-use rustix::fd::OwnedFd;
-use rustix::fs::{
-    Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat,
-    futimens, open,
-};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Gid, Mode, OFlags, Timespec, Timestamps, Uid, fchmod, fchown, fstat, futimens, open};
 use rustix::io::Errno;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -85,24 +82,7 @@ fn copy_root(from: &Path, to: &OwnedFd) -> rustix::io::Result<()> {
         Err(errno) => return Err(errno),
     }
     fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-    let mut list = vec![0; 65536];
-    let length = match flistxattr(&from, &mut list[..]) {
-        Err(Errno::OPNOTSUPP) => 0,
-        length => length?,
-    };
-    for name in list[..length].split_inclusive(|byte| *byte == 0) {
-        let Ok(name) = std::ffi::CStr::from_bytes_with_nul(name) else { continue };
-        if name.to_bytes().starts_with(b"trusted.overlay.") || name.to_bytes().starts_with(b"user.overlay.") {
-            continue;
-        }
-        let mut value = vec![0; 65536];
-        if let Ok(length) = fgetxattr(&from, name, &mut value[..]) {
-            match fsetxattr(to, name, &value[..length], XattrFlags::empty()) {
-                Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-    }
+    copy_xattrs(from.as_fd(), to.as_fd())?;
     let modified = Timespec { tv_sec: stat.st_mtime as _, tv_nsec: stat.st_mtime_nsec as _ };
     futimens(to, &Timestamps { last_access: modified, last_modification: modified })
 }

@@ -7,7 +7,7 @@ use crate::sys::FdPath;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, Stat, Uid, XattrFlags, chmodat, chownat, fchmod, fchown, flistxattr, fremovexattr,
-    fsetxattr, lsetxattr, utimensat,
+    fsetxattr, getxattr, listxattr, lsetxattr, utimensat,
 };
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
@@ -101,11 +101,10 @@ impl Unpacker<'_> {
         }
         self.file_attributes(fd, entry, true)?;
         let inode = inode(fd).map_err(|errno| system("stat", errno))?;
-        let path = match name.to_bytes() {
+        let path = super::real_path(&self.root, fd).unwrap_or_else(|| match name.to_bytes() {
             b"." => Vec::new(),
-            name if parent.is_empty() => name.to_vec(),
             name => [parent, b"/", name].concat(),
-        };
+        });
         self.times.set(path, inode, times::timestamps(entry.mtime, entry.atime));
         Ok(())
     }
@@ -182,4 +181,28 @@ impl Unpacker<'_> {
             && rustix::process::geteuid().is_root()
             && rustix::process::getegid().is_root()
     }
+}
+
+/// Gives a directory the extended attributes of something else, as far as they are not overlay's and may be set.
+pub(in crate::store) fn copy_xattrs(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let path = FdPath::new(from);
+    let mut list = vec![0; 65536];
+    let length = match listxattr(path.as_c_str(), &mut list[..]) {
+        Err(Errno::OPNOTSUPP) => 0,
+        length => length?,
+    };
+    let mut value = vec![0; 65536];
+    for name in list[..length].split_inclusive(|byte| *byte == 0) {
+        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
+        if OVERLAY.iter().any(|prefix| name.to_bytes().starts_with(prefix)) {
+            continue;
+        }
+        if let Ok(length) = getxattr(path.as_c_str(), name, &mut value[..]) {
+            match fsetxattr(to, name, &value[..length], XattrFlags::empty()) {
+                Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+    Ok(())
 }

@@ -16,7 +16,7 @@ mod remove;
 mod times;
 mod whiteout;
 
-pub(super) use attributes::Warnings;
+pub(super) use attributes::{Warnings, copy_xattrs};
 pub(super) use remove::remove_tree;
 pub(super) use whiteout::{hides, is_opaque};
 
@@ -85,6 +85,7 @@ pub(super) fn unpack<R: Input>(
         removals: 0,
         times: Times::default(),
         own: HashSet::new(),
+        own_names: HashSet::new(),
         facts: Facts::default(),
         warnings,
     };
@@ -109,9 +110,11 @@ struct Unpacker<'a> {
     /// Counted, since what has been removed may have been on the way to the directory in the cache.
     removals: u64,
     times: Times,
-    /// Of an applied layer: all that it made or changed, with the directories above, which its own whiteouts spare.
-    /// An inode that is used again is the layer's own too.
+    /// Of an applied layer: directories that it made, changed or has something in, which its own whiteouts spare. An
+    /// inode that is used again is the layer's own too.
     own: HashSet<Inode>,
+    /// All else, by directory and name: inodes may have names of the layers below too.
+    own_names: HashSet<(Inode, CString)>,
     facts: Facts,
     warnings: &'a Warnings<'a>,
 }
@@ -190,7 +193,7 @@ impl Unpacker<'_> {
         };
         let (fd, stat) = fd.map_err(above)?;
         if self.form == Form::Applied {
-            self.times.keep(path, &stat);
+            self.keep_times_of(&fd, &stat, path);
             self.own_above(&fd)?;
         }
         Ok(Parent { path: path.to_vec(), fd, sets_group: stat.st_mode & 0o2000 != 0 })
@@ -215,7 +218,7 @@ impl Unpacker<'_> {
         for end in ends.chain([path.len()]) {
             let part = &path[..end];
             match self.resolve_directory(part) {
-                Ok((_, stat)) => self.times.keep(part, &stat),
+                Ok((fd, stat)) => self.keep_times_of(&fd, &stat, part),
                 Err(Errno::NOENT) => {
                     let c_part = CString::new(part).map_err(|_| system("make a directory above", Errno::INVAL))?;
                     self.root
@@ -232,10 +235,10 @@ impl Unpacker<'_> {
     fn make_way(&mut self, path: &[u8], last: bool) -> Result<()> {
         let make = |errno| system("make a directory in place of what is there", errno);
         let c_path = CString::new(path).map_err(|_| make(Errno::INVAL))?;
-        let fd = self.root.resolve(&c_path).map_err(make)?;
-        let stat = fstat(&fd).map_err(make)?;
+        let old = self.root.resolve(&c_path).map_err(make)?;
+        let stat = fstat(&old).map_err(make)?;
         // Where it really is, since links may have led there.
-        let real = self.real_path(fd.as_fd()).ok_or_else(|| make(Errno::NOTDIR))?;
+        let real = real_path(&self.root, old.as_fd()).ok_or_else(|| make(Errno::NOTDIR))?;
         let (parent, name) = names::split(&real).ok_or_else(|| make(Errno::NOTDIR))?;
         self.keep_times(&parent)?;
         let (dir, _) = self.resolve_directory(&parent).map_err(make)?;
@@ -246,30 +249,21 @@ impl Unpacker<'_> {
             let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
             rustix::fs::fchown(&fd, Some(uid), Some(gid)).map_err(make)?;
             rustix::fs::fchmod(&fd, Mode::from_raw_mode(stat.st_mode & 0o7777)).map_err(make)?;
+            attributes::copy_xattrs(old.as_fd(), fd.as_fd()).map_err(make)?;
             self.times.set(real, inode(fd.as_fd()).map_err(make)?, times::of(&stat));
         }
         Ok(())
     }
 
     fn keep_times(&mut self, path: &[u8]) -> Result<()> {
-        let (_, stat) = self.resolve_directory(path).map_err(|errno| system("open a directory above", errno))?;
-        self.times.keep(path, &stat);
+        let (fd, stat) = self.resolve_directory(path).map_err(|errno| system("open a directory above", errno))?;
+        self.keep_times_of(&fd, &stat, path);
         Ok(())
     }
 
-    /// The path of what is open, from the root on and without links; `None` if it is not below the root.
-    fn real_path(&self, fd: BorrowedFd<'_>) -> Option<Vec<u8>> {
-        let path = |fd: BorrowedFd<'_>| {
-            let link = crate::sys::FdPath::new(fd);
-            rustix::fs::readlink(link.as_c_str(), Vec::new()).ok().map(CString::into_bytes)
-        };
-        let (root, path) = (path(self.root.fd.as_fd())?, path(fd)?);
-        let rest = path.strip_prefix(root.strip_suffix(b"/").unwrap_or(&root))?;
-        match rest {
-            [] => Some(Vec::new()),
-            [b'/', rest @ ..] => Some(rest.to_vec()),
-            _ => None,
-        }
+    fn keep_times_of(&mut self, fd: &OwnedFd, stat: &Stat, path: &[u8]) {
+        let real = || real_path(&self.root, fd.as_fd()).unwrap_or_else(|| path.to_vec());
+        self.times.keep(stat, real);
     }
 
     /// A directory and all above it are the layer's own.
@@ -286,15 +280,30 @@ impl Unpacker<'_> {
     }
 
     fn note_own(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-        if self.form == Form::Applied {
-            match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => drop(self.own.insert((stat.st_dev, stat.st_ino))),
-                // A device that may not be made.
-                Err(Errno::NOENT) => {}
-                Err(errno) => return Err(system("stat", errno)),
+        if self.form != Form::Applied {
+            return Ok(());
+        }
+        match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                self.own.insert((stat.st_dev, stat.st_ino));
             }
+            Ok(_) => {
+                let parent = inode(dir).map_err(|errno| system("stat", errno))?;
+                self.own_names.insert((parent, name.to_owned()));
+            }
+            // A device that may not be made.
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(system("stat", errno)),
         }
         Ok(())
+    }
+
+    /// Whether what has this name in an applied layer's tree is the layer's own.
+    fn is_own_entry(&self, dir: Inode, name: &CStr, stat: &Stat) -> bool {
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => self.own.contains(&(stat.st_dev, stat.st_ino)),
+            _ => self.own_names.contains(&(dir, name.to_owned())),
+        }
     }
 
     fn directory(&mut self, dir: BorrowedFd<'_>, parent: &[u8], name: &CStr, entry: &Entry) -> Result<()> {
@@ -385,6 +394,21 @@ impl Unpacker<'_> {
 enum Made {
     File(OwnedFd),
     Node,
+}
+
+/// The path of what is open, from the root on and without links; `None` if it is not below the root.
+fn real_path(root: &Dir, fd: BorrowedFd<'_>) -> Option<Vec<u8>> {
+    let path = |fd: BorrowedFd<'_>| {
+        let link = crate::sys::FdPath::new(fd);
+        rustix::fs::readlink(link.as_c_str(), Vec::new()).ok().map(CString::into_bytes)
+    };
+    let (root, path) = (path(root.fd.as_fd())?, path(fd)?);
+    let rest = path.strip_prefix(root.strip_suffix(b"/").unwrap_or(&root))?;
+    match rest {
+        [] => Some(Vec::new()),
+        [b'/', rest @ ..] => Some(rest.to_vec()),
+        _ => None,
+    }
 }
 
 fn inode(fd: BorrowedFd<'_>) -> rustix::io::Result<Inode> {

@@ -1,7 +1,8 @@
 //! Removes a tree by descriptors, however deep it is, and follows no link.
 
+use super::open_directory;
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{AtFlags, Dir as Entries, FileType, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, Dir as Entries, FileType, unlinkat};
 use rustix::io::{Errno, Result};
 use std::ffi::{CStr, CString};
 
@@ -17,12 +18,12 @@ pub(in crate::store) fn remove_tree(dir: BorrowedFd<'_>, name: &CStr) -> Result<
         return Ok(());
     }
     // The way back is by `..`: descriptors of all levels would be too many.
-    let mut here = open(dir, name)?;
+    let mut here = open_directory(dir, name)?;
     let mut levels = vec![(name.to_owned(), clear(here.as_fd())?)];
     while let Some((own, pending)) = levels.last_mut() {
         if let Some(next) = pending.pop() {
             if !remove_empty(here.as_fd(), &next)? {
-                here = open(here.as_fd(), &next)?;
+                here = open_directory(here.as_fd(), &next)?;
                 levels.push((next, clear(here.as_fd())?));
             }
             continue;
@@ -32,7 +33,7 @@ pub(in crate::store) fn remove_tree(dir: BorrowedFd<'_>, name: &CStr) -> Result<
         if levels.is_empty() {
             break;
         }
-        here = open(here.as_fd(), c"..")?;
+        here = open_directory(here.as_fd(), c"..")?;
         unlinkat(&here, &*own, AtFlags::REMOVEDIR)?;
     }
     unlinkat(dir, name, AtFlags::REMOVEDIR)
@@ -45,10 +46,6 @@ fn remove_empty(dir: BorrowedFd<'_>, name: &CStr) -> Result<bool> {
         Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
         Err(errno) => Err(errno),
     }
-}
-
-fn open(dir: BorrowedFd<'_>, name: &CStr) -> Result<rustix::fd::OwnedFd> {
-    openat(dir, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Removes all from a directory but directories, which it returns.

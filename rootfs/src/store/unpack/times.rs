@@ -1,15 +1,16 @@
 //! Times of directories, which change whenever something is made in them, and so are set when all is done.
 
-use super::{Inode, Result, names, system};
+use super::{Inode, Result, system};
 use crate::image::tar::Time;
 use crate::resolve::Dir;
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{AtFlags, Stat, Timespec, Timestamps, UTIME_OMIT, statat, utimensat};
+use rustix::fs::{AtFlags, FileType, Stat, Timespec, Timestamps, UTIME_OMIT, fstat, utimensat};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::CString;
 
-/// By inode, so that a directory which is gone in the meantime, or has two names, has no false time set.
+/// By inode, so that a directory which is gone in the meantime has no false time set. The paths have no links in them,
+/// which might be gone too.
 #[derive(Default)]
 pub(super) struct Times(HashMap<Inode, (Vec<u8>, Timestamps)>);
 
@@ -20,21 +21,21 @@ impl Times {
     }
 
     /// A directory of which the layer says nothing keeps the time it has.
-    pub(super) fn keep(&mut self, path: &[u8], stat: &Stat) {
-        self.0.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| (path.to_vec(), of(stat)));
+    pub(super) fn keep(&mut self, stat: &Stat, path: impl FnOnce() -> Vec<u8>) {
+        self.0.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| (path(), of(stat)));
     }
 
     pub(super) fn apply(&self, root: &Dir) -> Result<()> {
         for (inode, (path, times)) in &self.0 {
-            let (parent, name) = match names::split(path) {
-                Some((parent, name)) => (parent, name),
-                None => (Vec::new(), c".".to_owned()),
+            let path = if path.is_empty() { b"/" } else { path.as_slice() };
+            let c_path = CString::new(path).map_err(|_| system("open", Errno::INVAL))?;
+            let Ok(dir) = root.resolve(&c_path) else { continue };
+            // The inode of a directory that is gone may be that of something else by now.
+            let is_it = |stat: Stat| {
+                (stat.st_dev, stat.st_ino) == *inode && FileType::from_raw_mode(stat.st_mode) == FileType::Directory
             };
-            let parent = CString::new(if parent.is_empty() { b"/".to_vec() } else { parent });
-            let Ok(dir) = root.resolve(&parent.map_err(|_| system("open", Errno::INVAL))?) else { continue };
-            let there = statat(&dir, &*name, AtFlags::SYMLINK_NOFOLLOW);
-            if there.is_ok_and(|stat| (stat.st_dev, stat.st_ino) == *inode) {
-                utimensat(&dir, &*name, times, AtFlags::SYMLINK_NOFOLLOW)
+            if fstat(&dir).is_ok_and(is_it) {
+                utimensat(&dir, c".", times, AtFlags::empty())
                     .map_err(|errno| system("set the times of a directory", errno).named(path))?;
             }
         }

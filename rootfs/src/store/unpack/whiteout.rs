@@ -68,7 +68,7 @@ impl Unpacker<'_> {
     /// A mark in a directory that no layer below has shows as a device that cannot be reached, so who makes an overlay
     /// of the layer has to know where marks are.
     fn note_whiteout(&mut self, dir: BorrowedFd<'_>) -> Result<()> {
-        let relative = self.real_path(dir).and_then(|path| String::from_utf8(path).ok());
+        let relative = super::real_path(&self.root, dir).and_then(|path| String::from_utf8(path).ok());
         // A name that is no text could not be noted down.
         self.facts.whiteouts.insert(relative.ok_or(Stop::Depends)?);
         Ok(())
@@ -84,7 +84,7 @@ impl Unpacker<'_> {
     fn there(&mut self, path: &[u8]) -> Result<Option<rustix::fd::OwnedFd>> {
         match self.resolve_directory(path) {
             Ok((fd, stat)) => {
-                self.times.keep(path, &stat);
+                self.keep_times_of(&fd, &stat, path);
                 Ok(Some(fd))
             }
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
@@ -98,7 +98,8 @@ impl Unpacker<'_> {
             Err(Errno::NOENT) => return Ok(()),
             Err(errno) => return Err(system("stat", errno)),
         };
-        if !self.own.contains(&(stat.st_dev, stat.st_ino)) {
+        let parent = super::inode(dir).map_err(|errno| system("stat", errno))?;
+        if !self.is_own_entry(parent, name, &stat) {
             return self.remove(dir, name);
         }
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
@@ -111,19 +112,19 @@ impl Unpacker<'_> {
     /// Removes from a directory, and from those in it that are the layer's own, all that is not.
     fn remove_others(&mut self, dir: BorrowedFd<'_>) -> Result<()> {
         self.parent = None;
-        let open = |dir: BorrowedFd<'_>, name: &CStr| open_directory(dir, name).map_err(|errno| system("open", errno));
+        let enter = |dir: BorrowedFd<'_>, name: &CStr| open_directory(dir, name).map_err(|errno| system("open", errno));
         // Directories to come back to by `..`, so that depth costs no descriptors.
         let mut pending = vec![self.others(dir)?];
-        let mut here = open(dir, c".")?;
+        let mut here = enter(dir, c".")?;
         while let Some(own) = pending.last_mut() {
             if let Some(name) = own.pop() {
-                here = open(here.as_fd(), &name)?;
+                here = enter(here.as_fd(), &name)?;
                 pending.push(self.others(here.as_fd())?);
                 continue;
             }
             pending.pop();
             if !pending.is_empty() {
-                here = open(here.as_fd(), c"..")?;
+                here = enter(here.as_fd(), c"..")?;
             }
         }
         Ok(())
@@ -142,7 +143,7 @@ impl Unpacker<'_> {
                 continue;
             }
             let stat = statat(dir, &*name, AtFlags::SYMLINK_NOFOLLOW).map_err(list)?;
-            if !self.own.contains(&(stat.st_dev, stat.st_ino)) {
+            if !self.is_own_entry((own_stat.st_dev, own_stat.st_ino), &name, &stat) {
                 remove_tree(dir, &name).map_err(|errno| system("remove what is hidden", errno))?;
                 changed = true;
             } else if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
