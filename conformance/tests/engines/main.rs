@@ -14,6 +14,7 @@ mod command;
 mod containerd;
 mod cri;
 mod docker;
+mod images;
 mod podman;
 mod snippet;
 
@@ -54,6 +55,8 @@ const ENGINES: &[Engine] = &[
     Engine { name: "containerd", begin: containerd::begin, topics: || containerd::TOPICS.to_vec() },
     Engine { name: "containerd-churn", begin: containerd::begin, topics: || containerd::CHURN.to_vec() },
     Engine { name: "containerd-bench", begin: containerd::begin, topics: || containerd::BENCH.to_vec() },
+    Engine { name: "images", begin: images::begin, topics: || images::TOPICS.to_vec() },
+    Engine { name: "images-bench", begin: images::begin, topics: || images::BENCH.to_vec() },
     Engine { name: "cri", begin: cri::begin, topics: || cri::TOPICS.to_vec() },
 ];
 
