@@ -28,7 +28,8 @@ const INHERIT: u32 = 0x200;
 /// FS_QUOTA_PDQ_ENFD: limits of projects are kept, not only counted.
 const ENFORCED: u16 = 1 << 5;
 /// Limits what is below the empty directory `dir`, which may have been opened with O_PATH, to so many bytes, rounded up
-/// to 1024. Who writes more gets EDQUOT or ENOSPC. Returns the project.
+/// to 1024. Who writes more gets EDQUOT or ENOSPC; on ext4 not who has CAP_SYS_RESOURCE, which overlay never uses.
+/// Returns the project.
 ///
 /// # Errors
 /// [`Error::Refused`] where the file system has no project quotas, for another than root of the machine, and for a

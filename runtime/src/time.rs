@@ -8,6 +8,11 @@ pub(crate) fn now() -> String {
     format(now.tv_sec, now.tv_nsec)
 }
 
+/// A time in seconds since 1970 in the same form.
+pub(crate) fn at(seconds: u64) -> String {
+    format(seconds.min(i64::MAX as u64 / 2) as i64, 0)
+}
+
 fn format(seconds: i64, nanoseconds: i64) -> String {
     let (year, month, day) = date(seconds.div_euclid(86400));
     let rest = seconds.rem_euclid(86400);

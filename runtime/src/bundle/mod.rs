@@ -12,7 +12,7 @@ mod users;
 mod volumes;
 
 pub(crate) use config::Wishes;
-pub(crate) use create::{Request, create, remove};
+pub(crate) use create::{Request, create, marks, remove, source};
 pub(crate) use owners::{Owners, with_owners};
 
 /// What the writable layer is called in the bundle.

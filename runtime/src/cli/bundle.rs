@@ -1,10 +1,12 @@
 //! `proa bundle create`, `ls` and `rm`.
 
+use super::image::Shown;
+use super::image::Shown;
 use super::{App, print};
 use crate::bundle::{self, Owners, with_owners};
 use crate::error::{Context, Error, Result, bad};
 use crate::plan::IdMaps;
-use rootfs::store::{Limits, Silent, Store};
+use rootfs::store::{Limits, Store};
 use std::path::{Path, PathBuf};
 
 pub(super) fn create(app: &App<'_>) -> Result<i32> {
@@ -43,7 +45,9 @@ fn create_in(app: &App<'_>, maps: Option<IdMaps>) -> Result<()> {
         owners: Owners::new(app.value("userns"), maps)?,
     };
     let store = store(app)?;
-    bundle::create(&store, &request, &Silent)
+    // Layers are unpacked by several threads.
+    crate::sys::allow_threads();
+    bundle::create(&store, &request, &Shown::new(app.flag("quiet")))
 }
 
 pub(super) fn rm(app: &App<'_>) -> Result<i32> {
@@ -67,13 +71,12 @@ pub(super) fn ls(app: &App<'_>) -> Result<i32> {
         match app.value("format") {
             Some("json") => print(&super::json_line(&bundles)?)?,
             None | Some("table") => {
-                let mut text = format!("{:15} {}\n", "IMAGE", "BUNDLE");
-                for entry in bundles {
-                    let id = entry.image.to_string();
-                    let short = id.split_once(':').map_or(&*id, |(_, hex)| hex).chars().take(12).collect::<String>();
-                    text.push_str(&format!("{short:15} {}\n", entry.path.display()));
-                }
-                print(&text)?;
+                let mut rows = vec![["BUNDLE", "IMAGE", "VOLUMES"].map(str::to_owned)];
+                rows.extend(bundles.iter().map(|entry| {
+                    let image = entry.image.hex().chars().take(12).collect();
+                    [entry.path.display().to_string(), image, entry.volumes.join(" ")]
+                }));
+                print(&super::list::columns(rows))?;
             }
             Some(other) => return Err(bad("--format", format_args!("{other:?} is neither table nor json"))),
         }

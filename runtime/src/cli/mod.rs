@@ -9,6 +9,7 @@ mod features;
 mod flags;
 mod generated;
 mod help;
+mod image;
 mod kill;
 mod list;
 mod network;
@@ -162,6 +163,10 @@ impl<'a> App<'a> {
             "bundle create" => bundle::create(self),
             "bundle ls" => bundle::ls(self),
             "bundle rm" => bundle::rm(self),
+            "image import" => image::import(self),
+            "image ls" => image::ls(self),
+            "image rm" => image::rm(self),
+            "image prune" => image::prune(self),
             "network ls" => network::ls(self).map(|()| 0),
             "network prune" => network::prune(self).map(|()| 0),
             "network hooks" => network::hooks(self).map(|()| 0),

@@ -14,6 +14,7 @@ mod seal;
 mod seccomp;
 mod signals;
 
+pub(crate) use alloc::allow_threads;
 pub(crate) use clone::{CloneArgs, Cloned, clone, has_clone3, setns, unshare, user_namespace_of};
 pub(crate) use exec::{
     StringArray, close_all_but, close_range_cloexec, close_range_now, execve, exit_now, is_open, open_standard_streams,

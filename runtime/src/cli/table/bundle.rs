@@ -11,6 +11,10 @@ pub(super) const STORE: Flag = Flag::value(
 );
 pub(super) const QUIET: Flag = Flag::switch("quiet", "do not say how far it has got").short(b'q');
 
+pub(super) const PLATFORM: Flag =
+    Flag::value("platform", "OS/ARCH", "which image of an index (default: this machine's)");
+pub(super) const MAX_SIZE: Flag = Flag::value("max-size", "BYTES", "how much the image may unpack to (default: 64G)");
+
 pub(super) const CREATE: Command = Command {
     name: "bundle create",
     args: "<dir> [command]...",
@@ -20,7 +24,7 @@ pub(super) const CREATE: Command = Command {
               command the image's own is not used.",
     flags: &[
         Flag::value("image", "PATH[:REF]", "the image, or the id or name of one in the store"),
-        Flag::value("platform", "OS/ARCH", "which image of an index (default: this machine's)"),
+        PLATFORM,
         Flag::value(
             "volume",
             "SOURCE:DIR[:OPTIONS]",
@@ -42,7 +46,7 @@ pub(super) const CREATE: Command = Command {
         Flag::value("size", "BYTES", "how much the container may write, such as 10G"),
         Flag::switch("volatile", "do not keep what the container writes over a crash of the machine, and be faster"),
         Flag::value("userns", "UID[:COUNT]", "a user namespace, whose ids are those of the host from UID on"),
-        Flag::value("max-size", "BYTES", "how much the image may unpack to (default: 64G)"),
+        MAX_SIZE,
         STORE,
         QUIET,
     ],

@@ -6,6 +6,7 @@
 
 mod bundle;
 mod checkpoint;
+mod image;
 mod inspect;
 mod lifecycle;
 mod network;
@@ -177,6 +178,10 @@ pub(crate) static COMMANDS: &[Command] = &[
     bundle::CREATE,
     bundle::LS,
     bundle::RM,
+    image::IMPORT,
+    image::LS,
+    image::RM,
+    image::PRUNE,
     network::LS,
     network::PRUNE,
     network::HOOKS,
