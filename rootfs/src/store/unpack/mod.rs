@@ -26,7 +26,7 @@ use crate::resolve::{Dir, Missing};
 use attributes::is_whiteout;
 use names::Name;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, mkdirat, openat, statat};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, fstat, mkdirat, openat, statat};
 use rustix::io::Errno;
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::{CStr, CString};
@@ -172,32 +172,23 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    /// The directory at a path; of an applied layer, made where it is missing. It is taken out of the cache: whoever
-    /// is done with it may put it back.
+    /// The directory at a path. It is taken out of the cache: whoever is done with it may put it back. With `make` an
+    /// applied layer gets it where it is missing.
     fn parent(&mut self, path: &[u8], make: bool) -> Result<Parent> {
         if let Some(parent) = self.parent.take_if(|parent| parent.path == path) {
             return Ok(parent);
         }
-        let c_path =
-            CString::new(if path.is_empty() { b"/" } else { path }).map_err(|_| system("open", Errno::INVAL))?;
-        let fd = match self.root.resolve(&c_path) {
-            Ok(fd) => fd,
+        let above = |errno| system("open the directory above", errno);
+        let fd = match self.resolve_directory(path) {
+            Ok(found) => Ok(found),
             Err(Errno::NOENT | Errno::NOTDIR) if self.form != Form::Applied => return Err(Stop::Depends),
-            Err(Errno::NOENT) if make => {
-                self.keep_times_above(path)?;
-                self.root
-                    .resolve_or_create(&c_path, Missing::Directory)
-                    .map_err(|errno| system("make the directory above", errno))?
+            Err(Errno::NOENT | Errno::NOTDIR) if make => {
+                self.make_directories(path)?;
+                self.resolve_directory(path)
             }
-            Err(errno) => return Err(system("open the directory above", errno)),
+            Err(errno) => Err(errno),
         };
-        let stat = fstat(&fd).map_err(|errno| system("stat the directory above", errno))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            return Err(match self.form {
-                Form::Alone(_) => Stop::Depends,
-                Form::Applied => system("open the directory above", Errno::NOTDIR),
-            });
-        }
+        let (fd, stat) = fd.map_err(above)?;
         if self.form == Form::Applied {
             self.times.keep(path, &stat);
             self.own_above(&fd)?;
@@ -205,17 +196,80 @@ impl Unpacker<'_> {
         Ok(Parent { path: path.to_vec(), fd, sets_group: stat.st_mode & 0o2000 != 0 })
     }
 
-    /// Notes the times of the directories that are there on the way to one that will be made.
-    fn keep_times_above(&mut self, path: &[u8]) -> Result<()> {
-        for (at, _) in path.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
-            let Ok(above) = CString::new(&path[..at]) else { break };
-            let Ok(fd) = self.root.resolve(&above) else { break };
-            let stat = fstat(&fd).map_err(|errno| system("stat a directory above", errno))?;
-            self.times.keep(&path[..at], &stat);
+    /// The directory at a path from the root, links followed; ENOTDIR if it is something else.
+    fn resolve_directory(&self, path: &[u8]) -> rustix::io::Result<(OwnedFd, Stat)> {
+        let c_path = CString::new(if path.is_empty() { b"/" } else { path }).map_err(|_| Errno::INVAL)?;
+        let fd = self.root.resolve(&c_path)?;
+        let stat = fstat(&fd)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Ok((fd, stat)),
+            _ => Err(Errno::NOTDIR),
         }
-        let stat = fstat(&self.root.fd).map_err(|errno| system("stat the root", errno))?;
-        self.times.keep(b"", &stat);
+    }
+
+    /// Makes all directories of a path that are missing. What is there and no directory gives way to one, which has
+    /// its owner, mode and time if it is the last.
+    fn make_directories(&mut self, path: &[u8]) -> Result<()> {
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        self.keep_times(b"")?;
+        for end in ends.chain([path.len()]) {
+            let part = &path[..end];
+            match self.resolve_directory(part) {
+                Ok((_, stat)) => self.times.keep(part, &stat),
+                Err(Errno::NOENT) => {
+                    let c_part = CString::new(part).map_err(|_| system("make a directory above", Errno::INVAL))?;
+                    self.root
+                        .resolve_or_create(&c_part, Missing::Directory)
+                        .map_err(|errno| system("make a directory above", errno))?;
+                }
+                Err(Errno::NOTDIR) => self.make_way(part, end == path.len())?,
+                Err(errno) => return Err(system("open a directory above", errno)),
+            }
+        }
         Ok(())
+    }
+
+    fn make_way(&mut self, path: &[u8], last: bool) -> Result<()> {
+        let make = |errno| system("make a directory in place of what is there", errno);
+        let c_path = CString::new(path).map_err(|_| make(Errno::INVAL))?;
+        let fd = self.root.resolve(&c_path).map_err(make)?;
+        let stat = fstat(&fd).map_err(make)?;
+        // Where it really is, since links may have led there.
+        let real = self.real_path(fd.as_fd()).ok_or_else(|| make(Errno::NOTDIR))?;
+        let (parent, name) = names::split(&real).ok_or_else(|| make(Errno::NOTDIR))?;
+        self.keep_times(&parent)?;
+        let (dir, _) = self.resolve_directory(&parent).map_err(make)?;
+        self.remove(dir.as_fd(), &name)?;
+        mkdirat(&dir, &*name, Mode::from_raw_mode(0o755)).map_err(make)?;
+        if last {
+            let fd = open_directory(dir.as_fd(), &name).map_err(make)?;
+            let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+            rustix::fs::fchown(&fd, Some(uid), Some(gid)).map_err(make)?;
+            rustix::fs::fchmod(&fd, Mode::from_raw_mode(stat.st_mode & 0o7777)).map_err(make)?;
+            self.times.set(real, inode(fd.as_fd()).map_err(make)?, times::of(&stat));
+        }
+        Ok(())
+    }
+
+    fn keep_times(&mut self, path: &[u8]) -> Result<()> {
+        let (_, stat) = self.resolve_directory(path).map_err(|errno| system("open a directory above", errno))?;
+        self.times.keep(path, &stat);
+        Ok(())
+    }
+
+    /// The path of what is open, from the root on and without links; `None` if it is not below the root.
+    fn real_path(&self, fd: BorrowedFd<'_>) -> Option<Vec<u8>> {
+        let path = |fd: BorrowedFd<'_>| {
+            let link = crate::sys::FdPath::new(fd);
+            rustix::fs::readlink(link.as_c_str(), Vec::new()).ok().map(CString::into_bytes)
+        };
+        let (root, path) = (path(self.root.fd.as_fd())?, path(fd)?);
+        let rest = path.strip_prefix(root.strip_suffix(b"/").unwrap_or(&root))?;
+        match rest {
+            [] => Some(Vec::new()),
+            [b'/', rest @ ..] => Some(rest.to_vec()),
+            _ => None,
+        }
     }
 
     /// A directory and all above it are the layer's own.

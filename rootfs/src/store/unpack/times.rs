@@ -43,7 +43,7 @@ impl Times {
 }
 
 /// The modification time that it had; the other stays as it is.
-fn of(stat: &Stat) -> Timestamps {
+pub(super) fn of(stat: &Stat) -> Timestamps {
     Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT as _ },
         last_modification: Timespec { tv_sec: stat.st_mtime as _, tv_nsec: stat.st_mtime_nsec as _ },

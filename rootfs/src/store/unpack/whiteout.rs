@@ -68,13 +68,7 @@ impl Unpacker<'_> {
     /// A mark in a directory that no layer below has shows as a device that cannot be reached, so who makes an overlay
     /// of the layer has to know where marks are.
     fn note_whiteout(&mut self, dir: BorrowedFd<'_>) -> Result<()> {
-        let path = |fd: BorrowedFd<'_>| {
-            let link = crate::sys::FdPath::new(fd);
-            rustix::fs::readlink(link.as_c_str(), Vec::new()).ok().and_then(|path| path.into_string().ok())
-        };
-        let relative = path(self.root.fd.as_fd())
-            .zip(path(dir))
-            .and_then(|(root, path)| path.strip_prefix(&root).map(|rest| rest.trim_start_matches('/').to_owned()));
+        let relative = self.real_path(dir).and_then(|path| String::from_utf8(path).ok());
         // A name that is no text could not be noted down.
         self.facts.whiteouts.insert(relative.ok_or(Stop::Depends)?);
         Ok(())
@@ -88,19 +82,14 @@ impl Unpacker<'_> {
 
     /// The directory at a path, if it is there.
     fn there(&mut self, path: &[u8]) -> Result<Option<rustix::fd::OwnedFd>> {
-        let c_path = std::ffi::CString::new(if path.is_empty() { b"/" } else { path });
-        let c_path = c_path.map_err(|_| system("open", Errno::INVAL))?;
-        let fd = match self.root.resolve(&c_path) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-            Err(errno) => return Err(system("open the directory", errno)),
-        };
-        let stat = rustix::fs::fstat(&fd).map_err(|errno| system("stat the directory", errno))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            return Ok(None);
+        match self.resolve_directory(path) {
+            Ok((fd, stat)) => {
+                self.times.keep(path, &stat);
+                Ok(Some(fd))
+            }
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(system("open the directory", errno)),
         }
-        self.times.keep(path, &stat);
-        Ok(Some(fd))
     }
 
     fn remove_other(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
