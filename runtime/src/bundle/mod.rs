@@ -14,6 +14,7 @@ mod volumes;
 pub(crate) use config::Wishes;
 pub(crate) use create::{Request, create, marks, remove, source};
 pub(crate) use owners::{Owners, with_owners};
+pub(crate) use volumes::uses;
 
 /// What the writable layer is called in the bundle.
 pub(crate) const WRITABLE: &str = "writable";

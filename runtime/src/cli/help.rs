@@ -126,7 +126,8 @@ mod tests {
     fn the_program_lists_its_commands_and_flags() {
         let help = text(None);
         for command in COMMANDS {
-            assert!(help.contains(&format!("\n   {} ", command.name)), "{}", command.name);
+            let listed = help.contains(&format!("\n   {} ", command.name));
+            assert_eq!(listed, !command.hidden, "{}", command.name);
         }
         for flag in GLOBAL.iter().chain([&HELP, &VERSION]) {
             assert!(help.contains(&format!("\n   --{}", flag.long)), "{}", flag.long);

@@ -22,6 +22,7 @@ mod start;
 mod state;
 mod table;
 mod update;
+mod volume;
 
 use crate::error::{Context, Error, Result};
 use crate::logging;
@@ -167,6 +168,11 @@ impl<'a> App<'a> {
             "image ls" => image::ls(self),
             "image rm" => image::rm(self),
             "image prune" => image::prune(self),
+            "volume create" => volume::create(self),
+            "volume ls" => volume::ls(self),
+            "volume inspect" => volume::inspect(self),
+            "volume rm" => volume::rm(self),
+            "volume prune" => volume::prune(self),
             "network ls" => network::ls(self).map(|()| 0),
             "network prune" => network::prune(self).map(|()| 0),
             "network hooks" => network::hooks(self).map(|()| 0),

@@ -145,7 +145,7 @@ mod tests {
             arena.close();
             let threads: Vec<_> = (0..4)
                 .map(|_| {
-                    std::thread::spawn(|| {
+                    std::thread::spawn(move || {
                         for _ in 0..1000 {
                             let block = arena.alloc(small);
                             assert!(!arena.holds(block));

@@ -119,7 +119,7 @@ fn table(images: &[ImageEntry]) -> String {
 }
 
 /// In powers of 1024, with one digit behind the point.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     let mut unit = "B";
     for larger in ["KiB", "MiB", "GiB", "TiB"] {

@@ -11,6 +11,7 @@ mod inspect;
 mod lifecycle;
 mod network;
 mod resources;
+mod volume;
 
 /// A [`Command::max_args`] without a limit.
 pub(crate) const ANY: u8 = u8::MAX;
@@ -182,6 +183,11 @@ pub(crate) static COMMANDS: &[Command] = &[
     image::LS,
     image::RM,
     image::PRUNE,
+    volume::CREATE,
+    volume::LS,
+    volume::INSPECT,
+    volume::RM,
+    volume::PRUNE,
     network::LS,
     network::PRUNE,
     network::HOOKS,
