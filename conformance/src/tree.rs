@@ -44,6 +44,7 @@ impl Tree {
     pub fn of(root: &Path) -> Self {
         let device = stat(root).dev();
         let (mut nodes, mut names) = (BTreeMap::new(), BTreeMap::<(u64, u64), PathBuf>::new());
+        let mut hashes = BTreeMap::new();
         let mut left = vec![PathBuf::new()];
         while let Some(path) = left.pop() {
             let full = if path.as_os_str().is_empty() { root.to_owned() } else { root.join(&path) };
@@ -56,7 +57,7 @@ impl Tree {
                 let entries = fs::read_dir(&full).unwrap_or_else(|error| panic!("{}: {error}", full.display()));
                 left.extend(entries.map(|entry| path.join(entry.expect("cannot list").file_name())));
             }
-            let mut node = Node::of(&full, &about);
+            let mut node = Node::of(&full, &about, &mut hashes);
             if about.nlink() > 1 && !about.is_dir() {
                 // The walk's order is not that of names: the least of them counts.
                 let first = names.entry((about.dev(), about.ino())).or_insert_with(|| path.clone());
@@ -128,12 +129,19 @@ fn stat(path: &Path) -> Metadata {
 }
 
 impl Node {
-    fn of(path: &Path, about: &Metadata) -> Self {
+    /// `hashes` are those of files that have further names.
+    fn of(path: &Path, about: &Metadata, hashes: &mut BTreeMap<(u64, u64), String>) -> Self {
         let content = if about.is_symlink() {
             let target = fs::read_link(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             String::from_utf8_lossy(target.as_os_str().as_bytes()).into_owned()
         } else if about.is_file() {
-            hash(path)
+            let key = (about.dev(), about.ino());
+            let known = hashes.get(&key).cloned();
+            let content = known.unwrap_or_else(|| hash(path));
+            if about.nlink() > 1 {
+                hashes.insert(key, content.clone());
+            }
+            content
         } else {
             String::new()
         };

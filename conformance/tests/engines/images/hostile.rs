@@ -12,7 +12,7 @@ use conformance::tarball::Entry;
 use conformance::test::Done;
 use conformance::tree::Tree;
 
-use super::{Test, merged, mounts, names, same};
+use super::{Mounted, Test, layers_of, merged, mounts, names, same};
 use crate::command::Said;
 
 /// What has to come of it.
@@ -97,7 +97,10 @@ impl Watch {
         }
         if made {
             self.t.proa(&["plan", "--bundle", &self.t.text(bundle)]).run().ok();
-            merged(&self.t.path(bundle));
+            // Its paths may be too long for a walk.
+            let path = self.t.path(bundle);
+            let layers = [vec![path.join("writable/upper")], layers_of(&path)].concat();
+            drop(Mounted::new(&layers));
         } else {
             let said = said.exits(1);
             assert_eq!(said.out, "", "{what}: writes to standard output");

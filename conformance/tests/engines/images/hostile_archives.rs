@@ -1,6 +1,6 @@
 //! Images that lie elsewhere: archives, links in a layout, what the configuration and the caller's words say.
 
-use conformance::layout::{self, Files, Layer, Layout};
+use conformance::layout::{self, Layer, Layout};
 use conformance::tarball::{Entry, tar};
 use conformance::test::Done;
 use serde_json::{Value, json};

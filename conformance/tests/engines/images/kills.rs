@@ -10,7 +10,7 @@ use conformance::layout::{Layer, Layout};
 use conformance::random::Random;
 use conformance::tarball::Entry;
 use conformance::test::Done;
-use conformance::tree::Tree;
+use conformance::tree::{Node, Tree};
 
 use super::{PROA, Test, layers_of, merged, mounts, names, same};
 
@@ -41,7 +41,7 @@ impl Killed {
         let t = Test::begin();
         let layer = |n: usize| {
             let files = (0..150).map(|k| Entry::file(format!("d{n}/f{k}"), vec![(n + k) as u8; 3000 + k]));
-            Layer::of(&[Entry::dir(format!("d{n}"))].into_iter().chain(files).collect::<Vec<_>>())
+            Layer::of(&[Entry::dir("."), Entry::dir(format!("d{n}"))].into_iter().chain(files).collect::<Vec<_>>())
         };
         // The last cannot be understood without those below.
         let last = Layer::of(&[
@@ -74,11 +74,9 @@ impl Killed {
             for name in names(&dir) {
                 let mut tree = Tree::of(&dir.join(&name).join("diff"));
                 tree.0.values_mut().for_each(|node| node.inode = 0);
-                // What no entry tells of has the time at which it was made.
-                tree.0
-                    .values_mut()
-                    .filter(|node| node.mode & 0o170_000 == 0o040_000)
-                    .for_each(|node| node.mtime = (0, 0));
+                // What no entry tells of, and what hides another, has the time at which it was made.
+                let untold = |node: &&mut Node| matches!(node.mode & 0o170_000, 0o040_000 | 0o020_000);
+                tree.0.values_mut().filter(untold).for_each(|node| node.mtime = (0, 0));
                 found.insert(format!("{kind}/{name}"), tree);
             }
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use conformance::image::{BUSYBOX, Image};
 use conformance::look;
 use conformance::test::{Done, Skip};
+use conformance::tree::Tree;
 
 use super::{Test, call, merged, same, script};
 use crate::command::{Call, Running};
@@ -80,7 +81,7 @@ fn umoci_repacks() -> Done {
             t.text(".")
         ));
         let (image, bundle) = (format!("{}:0", t.text("l")), format!("b{number}"));
-        t.create(&image, &[], &bundle).run().ok();
+        t.create(&image, &["--entrypoint", "true"], &bundle).run().ok();
         t.same(&bundle, &format!("oci:{image}"));
     }
     t.is_tidy();
@@ -109,8 +110,8 @@ fn tars_with_holes() -> Done {
         let tar = std::fs::read(t.path(&format!("{name}.tar"))).expect("a tar");
         let layout = conformance::layout::Layout::new([conformance::layout::Layer::plain(tar)]);
         let bundle = t.bundle_of(&layout, name);
-        same(&merged(&bundle), &t.umoci(&format!("oci:{}:latest", t.text(&format!("{name}.image"))), name));
-        same(&merged(&bundle), &conformance::tree::Tree::of(&t.path("r")));
+        // umoci does not know all of them.
+        same(&merged(&bundle), &Tree::of(&t.path("r")));
     }
     Ok(())
 }
@@ -125,11 +126,11 @@ fn buildah_commits() -> Done {
             .ok()
     };
     long(format!(
-        "export R={dir}/tree; mkdir $R; ( {TREE} ); c=$(buildah from scratch); buildah copy -q $c tree / ; \
+        "export R={dir}/tree; mkdir $R; ( {TREE} ); c=$(buildah from --ulimit nofile=1000:1000 scratch); buildah copy -q $c tree / ; \
          buildah config --cmd true $c; buildah commit -q $c first; \
          buildah run $c sh -c 'rm /opt/deep/er/file; rm /var/fifo; echo x >/opt/made; ln /opt/made /opt/again'; \
          buildah commit -q $c second; \
-         d=$(buildah from second); buildah run $d sh -c 'rm -r /opt/deep; mkdir /opt/deep; echo y >/opt/deep/y; \
+         d=$(buildah from --ulimit nofile=1000:1000 second); buildah run $d sh -c 'rm -r /opt/deep; mkdir /opt/deep; echo y >/opt/deep/y; \
          chmod 700 /usr/lib; mv /etc /was; ln -s was /etc'; \
          buildah commit -q $d oci:layout:third; buildah commit -q $d docker-archive:third.tar:localhost/third:1; \
          buildah commit -q $d third; buildah push -q --disable-compression third oci:plain:third; buildah rm -a >/dev/null"

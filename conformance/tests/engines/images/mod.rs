@@ -137,7 +137,12 @@ impl Test {
     /// The tree of a bundle equals that of umoci.
     #[track_caller]
     fn same(&self, bundle: &str, transport: &str) {
-        same(&merged(&self.path(bundle)), &self.umoci(transport, bundle));
+        let (mut ours, theirs) = (merged(&self.path(bundle)), self.umoci(transport, bundle));
+        if theirs.at("").mtime == (0, 0) {
+            // umoci's time for a root that no entry tells of, which is no better than any other.
+            ours.0.values_mut().next().expect("a root").mtime = (0, 0);
+        }
+        same(&ours, &theirs);
     }
 
     /// Nothing is being made in the store.

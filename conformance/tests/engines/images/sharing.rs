@@ -29,7 +29,7 @@ crate::cases! {
 
 fn file(name: &str, size: usize) -> Layer {
     let data: Vec<u8> = (0..size).map(|n| (n * 7 + n / 251 + name.len()) as u8).collect();
-    Layer::of(&[Entry::dir("data"), Entry::file(format!("data/{name}"), data)])
+    Layer::of(&[Entry::dir("."), Entry::dir("data"), Entry::file(format!("data/{name}"), data)])
 }
 
 fn a_second_bundle_touches_no_layer() -> Done {
