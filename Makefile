@@ -126,6 +126,19 @@ test-docker: $(if $(RUNTIME),,build) ## Docker with proa as its runtime, and wit
 test-network: build ## containers run by hand on networks of CNI plugins, by proa, runc and crun (root)
 	$(ENGINES) network $(TESTS) </dev/null
 
+# make test-images [RUNTIME=PATH] [TESTS="WORDS OF TESTS' NAMES"]
+.PHONY: test-images
+test-images: $(if $(RUNTIME),,build) ## bundles from images, beside umoci; images that lie; commands that are killed (root)
+	$(ENGINES) images $(TESTS) </dev/null
+
+# BENCH_DIR=DIRECTORY OF A DISK
+BENCH_DIR ?= $(CURDIR)/target/bench-images
+.PHONY: bench-images
+bench-images: $(if $(RUNTIME),,build) ## time of bundles from an image of 500 MB beside umoci, and of a start on layers
+	@mkdir -p $(BENCH_DIR)
+	$(ENGINES) images-bench </dev/null
+bench-images: private export BENCH_DIR := $(BENCH_DIR)
+
 # make stress [SETTINGS="hybrid native-v2 vm-v2"] [STRESS="--parallel 500 --killed 200 --systemd"]
 SETTINGS ?= hybrid native-v2
 .PHONY: stress

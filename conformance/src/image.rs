@@ -167,8 +167,8 @@ impl Image {
     }
 }
 
-/// The root file system.
-fn layer() -> Vec<u8> {
+/// The root file system, as the tar of one layer.
+pub fn layer() -> Vec<u8> {
     let busybox = BINARIES.iter().find(|path| Path::new(path).exists());
     let busybox = busybox.expect("no /bin/busybox: install Debian's package busybox-static");
     let list = Command::new(busybox).arg("--list").output().expect("cannot run busybox").stdout;

@@ -2,10 +2,14 @@
 //! only file here with unsafe code.
 #![allow(unsafe_code)]
 
+use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use nix::sched::CloneFlags;
@@ -258,4 +262,37 @@ pub fn spawn_stopped(command: &mut Command) -> io::Result<i32> {
             std::process::exit(127)
         }
     }
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}
+
+/// The extended attributes of a file, of a link itself, with their values.
+pub fn xattrs(path: &Path) -> io::Result<BTreeMap<String, Vec<u8>>> {
+    let path = c_path(path)?;
+    let mut names = vec![0u8; 1 << 16];
+    // SAFETY: the path ends in NUL, and the kernel writes at most as many bytes as the buffer has.
+    let length = unsafe { libc::llistxattr(path.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
+    let length = match check_long(length as libc::c_long) {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => 0,
+        length => length? as usize,
+    };
+    let mut found = BTreeMap::new();
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let (c_name, mut value) = (CString::new(name)?, vec![0u8; 1 << 16]);
+        // SAFETY: as above, for the value.
+        let length = unsafe { libc::lgetxattr(path.as_ptr(), c_name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+        value.truncate(check_long(length as libc::c_long)? as usize);
+        found.insert(String::from_utf8_lossy(name).into_owned(), value);
+    }
+    Ok(found)
+}
+
+/// Sets an extended attribute.
+pub fn set_xattr(path: &Path, name: &str, value: &[u8]) -> io::Result<()> {
+    let (path, name) = (c_path(path)?, CString::new(name)?);
+    // SAFETY: both strings end in NUL, and the kernel reads as many bytes as the value has.
+    let done = unsafe { libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    check(done).map(drop)
 }

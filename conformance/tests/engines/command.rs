@@ -17,6 +17,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Call {
     command: Command,
     words: String,
+    limit: Duration,
 }
 
 /// What a command said, and how it ended.
@@ -31,7 +32,13 @@ impl Call {
     pub(crate) fn new(program: &str, words: &[&str]) -> Self {
         let mut command = Command::new(program);
         command.args(words).stdin(Stdio::null());
-        Self { command, words: format!("{program} {}", words.join(" ")) }
+        Self { command, words: format!("{program} {}", words.join(" ")), limit: LIMIT }
+    }
+
+    /// Gives it more time than the usual minute.
+    pub(crate) fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
     }
 
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
@@ -55,7 +62,7 @@ impl Call {
         let clone = |file: &File| file.try_clone().expect("cannot duplicate a descriptor");
         self.command.stdout(clone(&out)).stderr(clone(&err));
         let mut child = self.command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.words));
-        let status = wait(&mut child, LIMIT);
+        let status = wait(&mut child, self.limit);
         let (out, err) = (text(out), text(err));
         let words = self.words;
         let status = status.unwrap_or_else(|| panic!("{words}: took too long\nstdout: {out}\nstderr: {err}"));

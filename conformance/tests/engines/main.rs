@@ -14,6 +14,7 @@ mod command;
 mod containerd;
 mod cri;
 mod docker;
+mod images;
 mod network;
 mod podman;
 mod snippet;
@@ -55,6 +56,8 @@ const ENGINES: &[Engine] = &[
     Engine { name: "containerd", begin: containerd::begin, topics: || containerd::TOPICS.to_vec() },
     Engine { name: "containerd-churn", begin: containerd::begin, topics: || containerd::CHURN.to_vec() },
     Engine { name: "containerd-bench", begin: containerd::begin, topics: || containerd::BENCH.to_vec() },
+    Engine { name: "images", begin: images::begin, topics: || images::TOPICS.to_vec() },
+    Engine { name: "images-bench", begin: images::begin, topics: || images::BENCH.to_vec() },
     Engine { name: "cri", begin: cri::begin, topics: || cri::TOPICS.to_vec() },
     Engine { name: "network", begin: network::begin, topics: || network::TOPICS.to_vec() },
 ];
