@@ -178,7 +178,7 @@ pub(crate) fn source(word: &str) -> Option<(&Path, Option<&str>)> {
     }
     // A reference may have a colon itself: a name with its tag.
     let splits = word.match_indices(':').map(|(at, _)| (&word[..at], &word[at + 1..]));
-    splits.filter(|(path, _)| Path::new(path).exists()).map(|(path, tag)| (Path::new(path), Some(tag))).last()
+    splits.rev().find(|(path, _)| Path::new(path).exists()).map(|(path, tag)| (Path::new(path), Some(tag)))
 }
 
 fn network(request: &Request<'_>) -> Result<Attachment> {

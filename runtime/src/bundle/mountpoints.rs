@@ -66,7 +66,7 @@ fn one(
     let mut there = names.len();
     let deepest = loop {
         match open(&names[..there].iter().collect::<PathBuf>()) {
-            Ok(found) if there == names.len() => return Ok(drop(found)),
+            Ok(_) if there == names.len() => return Ok(()),
             Ok(found) => break found,
             Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) if there > 0 => there -= 1,
             Err(errno) => return Err(errno).context(|| format!("open {destination} of the image")),

@@ -68,7 +68,7 @@ impl Owners {
 
     /// `linux.uidMappings` or `gidMappings`.
     pub(crate) fn mappings(&self, which: impl Fn(&IdMaps) -> &Vec<IdMapping>) -> Value {
-        let maps = self.maps.iter().flat_map(|maps| which(maps));
+        let maps = self.maps.iter().flat_map(which);
         maps.map(|map| json!({ "containerID": map.container, "hostID": map.host, "size": map.size })).collect()
     }
 }
