@@ -55,9 +55,17 @@ impl Logger {
     }
 }
 
-/// One message, one line.
+/// One message, one line; what an image or a container has put into it moves no cursor.
 fn one_line(message: &str) -> String {
-    message.replace('\n', "\\n")
+    let mut line = String::with_capacity(message.len());
+    for c in message.chars() {
+        match c {
+            '\t' => line.push(c),
+            c if c.is_control() => line.extend(c.escape_default()),
+            c => line.push(c),
+        }
+    }
+    line
 }
 
 impl Log for Logger {

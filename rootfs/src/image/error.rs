@@ -34,7 +34,7 @@ pub enum Error {
         why: String,
     },
     /// Several images, and none was chosen.
-    #[error("{}: has several images, name one: {}", path.display(), names.join(", "))]
+    #[error("{}: has several images, name one: {}", path.display(), list(names))]
     Ambiguous {
         /// The path.
         path: PathBuf,
@@ -75,5 +75,18 @@ pub enum Error {
 }
 
 fn those(names: &[String]) -> String {
-    if names.is_empty() { String::new() } else { format!(", but {}", names.join(", ")) }
+    if names.is_empty() { String::new() } else { format!(", but {}", list(names)) }
+}
+
+/// Each name once, and not more than a person reads.
+fn list(names: &[String]) -> String {
+    const MOST: usize = 12;
+    let mut names: Vec<&String> = names.iter().collect();
+    names.sort();
+    names.dedup();
+    let shown: Vec<String> = names.iter().take(MOST).map(|name| name.chars().take(256).collect()).collect();
+    match names.len().saturating_sub(MOST) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }

@@ -6,6 +6,9 @@ const WHITEOUT: &[u8] = b".wh.";
 const AUFS: &[u8] = b".wh..wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
+/// As deep as an entry may lie. Each directory is looked for from the root on.
+const DEEPEST: usize = 512;
+
 /// What an entry is about, with the path of its directory.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Name {
@@ -24,6 +27,9 @@ impl Name {
         let Some((parent, name)) = split(path) else {
             return if path.contains(&0) { Err("its name has a NUL") } else { Ok(Name::Root) };
         };
+        if parent.iter().filter(|byte| **byte == b'/').count() >= DEEPEST {
+            return Err("it lies more than 512 directories deep");
+        }
         let above = |prefix: &[u8]| parent.split(|byte| *byte == b'/').any(|part| part.starts_with(prefix));
         if above(AUFS) {
             return Ok(Name::Dropped);
