@@ -127,7 +127,7 @@ fn buildah_commits() -> Done {
     };
     long(format!(
         "export R={dir}/tree; mkdir $R; ( {TREE} ); c=$(buildah from --ulimit nofile=1000:1000 --ulimit nproc=1000:1000 scratch); buildah copy -q $c tree / ; \
-         buildah config --cmd true $c; buildah commit -q $c first; \
+         buildah config --cmd '[\"/bin/busybox\", \"true\"]' $c; buildah commit -q $c first; \
          buildah run $c sh -c 'rm /opt/deep/er/file; rm /var/fifo; echo x >/opt/made; ln /opt/made /opt/again'; \
          buildah commit -q $c second; \
          d=$(buildah from --ulimit nofile=1000:1000 --ulimit nproc=1000:1000 second); buildah run $d sh -c 'rm -r /opt/deep; mkdir /opt/deep; echo y >/opt/deep/y; \
