@@ -205,7 +205,12 @@ fn annotations(image: &Value, wishes: &Wishes, found: &Found, owners: &Owners) -
     set(&image_key("exposedPorts"), Some(ports.collect::<Vec<_>>().join(",")));
     for (key, value) in said["Labels"].as_object().into_iter().flatten() {
         // What makes a root, opens a cgroup or names a device is for the caller to say, not for an image.
-        if !key.starts_with("io.github.proa.") && !key.starts_with("org.systemd.") && !key.starts_with("run.oci.") {
+        // A key that is empty cannot be said to a runtime at all.
+        if !key.is_empty()
+            && !key.starts_with("io.github.proa.")
+            && !key.starts_with("org.systemd.")
+            && !key.starts_with("run.oci.")
+        {
             set(key, text(value));
         }
     }
