@@ -195,6 +195,15 @@ impl Store {
         Ok(bundles)
     }
 
+    /// What is known of the bundle at this absolute path, even if it counts as gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`], [`Error::Record`].
+    pub fn bundle(&self, path: &Path) -> Result<Option<BundleEntry>> {
+        Ok(BundleEntry::all(&self.dir)?.into_iter().find(|bundle| bundle.path == path))
+    }
+
     /// Removes what nobody uses: records of bundles that are gone, images without a name, with `all` images that no
     /// bundle uses, layers that neither an image nor a bundle uses, and what killed processes have left.
     ///

@@ -81,7 +81,22 @@ pub(crate) fn document(image: &Value, wishes: &Wishes, found: &Found, owners: &O
     if owners.has_namespace() && !found.network.new_namespace {
         bind_sys(&mut document);
     }
+    for part in ["process", "hostname"] {
+        no_nul(part, &document[part])?;
+    }
     Ok(document)
+}
+
+/// A text that the kernel would take for a shorter one; a file of JSON may have it.
+fn no_nul(what: &str, value: &Value) -> Result<()> {
+    match value {
+        Value::String(text) if text.contains('\0') => {
+            Err(Error::Usage(format!("the image: {what}: {text:?} has a NUL byte")))
+        }
+        Value::Array(list) => list.iter().try_for_each(|value| no_nul(what, value)),
+        Value::Object(map) => map.iter().try_for_each(|(key, value)| no_nul(&format!("{what}.{key}"), value)),
+        _ => Ok(()),
+    }
 }
 
 fn process(process: &mut Value, said: &Value, wishes: &Wishes, found: &Found) -> Result<()> {
@@ -126,7 +141,7 @@ fn args(said: &Value, wishes: &Wishes) -> Result<Vec<String>> {
         (true, Some(_)) => {}
         (false, _) => args.extend(wishes.args.iter().cloned()),
     }
-    if args.is_empty() {
+    if args.first().is_none_or(|program| program.is_empty()) {
         return Err(Error::Usage("the image has neither an entrypoint nor a command: say one after DIR".to_owned()));
     }
     Ok(args)
@@ -190,7 +205,12 @@ fn annotations(image: &Value, wishes: &Wishes, found: &Found, owners: &Owners) -
     set(&image_key("exposedPorts"), Some(ports.collect::<Vec<_>>().join(",")));
     for (key, value) in said["Labels"].as_object().into_iter().flatten() {
         // What makes a root, opens a cgroup or names a device is for the caller to say, not for an image.
-        if !key.starts_with("io.github.proa.") && !key.starts_with("org.systemd.") && !key.starts_with("run.oci.") {
+        // A key that is empty cannot be said to a runtime at all.
+        if !key.is_empty()
+            && !key.starts_with("io.github.proa.")
+            && !key.starts_with("org.systemd.")
+            && !key.starts_with("run.oci.")
+        {
             set(key, text(value));
         }
     }

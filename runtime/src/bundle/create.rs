@@ -276,6 +276,15 @@ fn write_config(dir: &Path, document: &Value) -> Result<()> {
     fs::rename(&temporary, &path).context(what)
 }
 
+/// Whether a directory without config.json has nothing but what [`create`] makes, or is not there.
+fn is_remnant(dir: &Path) -> bool {
+    const PARTS: [&str; 4] = [WRITABLE, MOUNTPOINTS, "resolv.conf", "config.json.new"];
+    match fs::read_dir(dir) {
+        Ok(entries) => entries.flatten().all(|entry| PARTS.iter().any(|part| entry.file_name() == *part)),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
 /// The quota of what was written, if there is one.
 fn release(writable: &Path) -> Result<()> {
     match open(writable, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
@@ -284,19 +293,26 @@ fn release(writable: &Path) -> Result<()> {
     }
 }
 
-/// Removes a bundle with what its container wrote.
+/// Removes a bundle with what its container wrote; also what a killed call of this or of [`create`] has left of one.
 ///
 /// # Errors
 /// It is none that was made from an image; a file cannot be removed.
 pub(crate) fn remove(store: &Store, dir: &Path) -> Result<()> {
-    let entry = store.bundles().map_err(usage)?.into_iter().find(|entry| entry.path == dir).ok_or_else(|| {
-        Error::Usage(format!("{}: no bundle that was made from an image of this store", dir.display()))
-    })?;
+    let none = || Error::Usage(format!("{}: no bundle that was made from an image of this store", dir.display()));
+    let entry = store.bundle(dir).map_err(usage)?.ok_or_else(none)?;
     // From now on it is none, whatever happens.
     let config = dir.join("config.json");
-    fs::remove_file(&config).context(|| format!("remove {}", config.display()))?;
+    match fs::remove_file(&config) {
+        // The directory may be somebody else's by now.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_remnant(dir) => return Err(none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        removed => removed.context(|| format!("remove {}", config.display()))?,
+    }
     release(&dir.join(WRITABLE))?;
-    fs::remove_dir_all(dir).context(|| format!("remove {}", dir.display()))?;
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        removed => removed.context(|| format!("remove {}", dir.display()))?,
+    }
     store.remove_bundle(dir).map_err(usage)?;
     volumes::forget(store, &entry.volumes)
 }

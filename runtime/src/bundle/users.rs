@@ -46,6 +46,9 @@ fn of_files(word: &str, passwd: &str, group: &str) -> std::result::Result<User, 
         (None, Some(entry)) => numbered(entry, 2).ok_or("its line in /etc/passwd has no uid")?,
         (None, None) => return Err("the image's /etc/passwd has no such user".to_owned()),
     };
+    if uid == u32::MAX {
+        return Err("is no id".to_owned());
+    }
     let groups: Vec<Vec<String>> = group.lines().map(fields).collect();
     let gid = match wanted_group.filter(|group| !group.is_empty()) {
         Some(wanted) => match wanted.parse() {
@@ -58,6 +61,9 @@ fn of_files(word: &str, passwd: &str, group: &str) -> std::result::Result<User, 
         },
         None => entry.as_ref().and_then(|entry| numbered(entry, 3)).unwrap_or(0),
     };
+    if gid == u32::MAX {
+        return Err("its group is no id".to_owned());
+    }
     let mut additional_gids = Vec::new();
     // A group that was asked for is the only one, as with engines.
     if let (None, Some(name)) = (wanted_group, entry.as_ref().and_then(|entry| entry.first())) {
@@ -108,7 +114,7 @@ mod tests {
         assert_eq!(found("1000"), Ok(user(1000, 0, &[])));
         assert_eq!(found("web:audio"), Ok(user(33, 29, &[])));
         assert_eq!(found("1000:1000"), Ok(user(1000, 1000, &[])));
-        for wrong in ["nobody", "web:nobody", "odd", "4294967296"] {
+        for wrong in ["nobody", "web:nobody", "odd", "4294967295", "0:4294967295", "4294967296"] {
             assert!(found(wrong).is_err(), "{wrong}");
         }
         assert_eq!(of_files("7", "", ""), Ok(user(7, 0, &[])));

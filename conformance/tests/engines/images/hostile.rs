@@ -128,7 +128,8 @@ impl Watch {
 
     /// All lies have been told.
     #[track_caller]
-    pub(super) fn end(self) -> Done {
+    pub(super) fn end(mut self) -> Done {
+        self.beside = names(self.t.dir.path());
         self.is_well("at the end");
         println!("  {} images", self.turn);
         Ok(())

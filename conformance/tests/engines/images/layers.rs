@@ -389,10 +389,21 @@ fn a_hundred_and_twenty_eight_layers() -> Done {
 }
 
 fn layers_by_chance() -> Done {
-    for seed in 1..=30 {
-        println!("  seed {seed}");
+    for seed in 1..=150 {
         let layers = super::chance::layers(&mut Random::new(seed));
+        // Said if it fails.
+        let _seed = Seed(seed);
         check_but(&layers.iter().map(Vec::as_slice).collect::<Vec<_>>(), links);
     }
     Ok(())
+}
+
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("  seed {}", self.0);
+        }
+    }
 }

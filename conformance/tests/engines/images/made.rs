@@ -126,11 +126,11 @@ fn buildah_commits() -> Done {
             .ok()
     };
     long(format!(
-        "export R={dir}/tree; mkdir $R; ( {TREE} ); c=$(buildah from --ulimit nofile=1000:1000 scratch); buildah copy -q $c tree / ; \
-         buildah config --cmd true $c; buildah commit -q $c first; \
+        "export R={dir}/tree; mkdir $R; ( {TREE} ); c=$(buildah from --ulimit nofile=1000:1000 --ulimit nproc=1000:1000 scratch); buildah copy -q $c tree / ; \
+         buildah config --cmd '[\"/bin/busybox\", \"true\"]' $c; buildah commit -q $c first; \
          buildah run $c sh -c 'rm /opt/deep/er/file; rm /var/fifo; echo x >/opt/made; ln /opt/made /opt/again'; \
          buildah commit -q $c second; \
-         d=$(buildah from --ulimit nofile=1000:1000 second); buildah run $d sh -c 'rm -r /opt/deep; mkdir /opt/deep; echo y >/opt/deep/y; \
+         d=$(buildah from --ulimit nofile=1000:1000 --ulimit nproc=1000:1000 second); buildah run $d sh -c 'rm -r /opt/deep; mkdir /opt/deep; echo y >/opt/deep/y; \
          chmod 700 /usr/lib; mv /etc /was; ln -s was /etc'; \
          buildah commit -q $d oci:layout:third; buildah commit -q $d docker-archive:third.tar:localhost/third:1; \
          buildah commit -q $d third; buildah push -q --disable-compression third oci:plain:third; buildah rm -a >/dev/null"

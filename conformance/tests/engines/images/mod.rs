@@ -122,7 +122,9 @@ impl Test {
     #[track_caller]
     fn umoci(&self, transport: &str, name: &str) -> Tree {
         let copy = format!("oci:{}:latest", self.text(&format!("{name}.copy")));
-        let image = match transport.strip_prefix("oci:") {
+        // umoci wants a tag.
+        let tagged = |image: &&str| image.rsplit('/').next().is_some_and(|last| last.contains(':'));
+        let image = match transport.strip_prefix("oci:").filter(tagged) {
             Some(image) => image.to_owned(),
             None => {
                 call("skopeo", &["copy", "-q", "--insecure-policy", transport, &copy]).ok();
