@@ -327,12 +327,10 @@ fn what_cannot_be_a_layer(t: &Test<'_>) -> Done {
     linked.config["annotations"].as_object_mut().expect("annotations").remove(LAYERS);
     let output = t.refuses(&linked);
     t.proa_says(&output, &format!("without annotations[{LAYERS:?}]"));
-    for (property, value) in [("/linux/rootfsPropagation", json!("shared"))] {
-        let mut bundle = bundle(t, &[]);
-        bundle.linux(property.trim_start_matches("/linux/"), value);
-        let output = t.refuses(&bundle);
-        t.proa_says(&output, "linux.rootfsPropagation");
-    }
+    let mut with_peers = bundle(t, &[]);
+    with_peers.linux("rootfsPropagation", json!("shared"));
+    let output = t.refuses(&with_peers);
+    t.proa_says(&output, "linux.rootfsPropagation");
     let mut shared = bundle(t, &[]);
     shared.without_namespace("mount");
     let output = t.refuses(&shared);

@@ -121,7 +121,7 @@ impl Watch {
         for part in ["layers", "chains", "images", "bundles", "tmp"] {
             assert_eq!(names(&store.join(part)), [""; 0], "{what}: left in the store's {part}");
         }
-        if self.turn % OFTEN == 0 {
+        if self.turn.is_multiple_of(OFTEN) {
             self.is_well(what);
         }
     }

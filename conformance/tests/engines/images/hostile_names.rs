@@ -33,7 +33,7 @@ fn hostile_names() -> Done {
     ] {
         for entry in [Entry::file(name, "lie"), Entry::symlink(name, "/canary"), Entry::dir(name), Entry::fifo(name)] {
             let want = if matches!(name, "/canary/new" | "//canary//file") { want } else { Either };
-            watch.tries_layers(&format!("{name:?}: {entry:?}"), &[&[entry.clone()]], want);
+            watch.tries_layers(&format!("{name:?}: {entry:?}"), &[std::slice::from_ref(&entry)], want);
             watch.tries_layers(&format!("{name:?} twice"), &[&[Entry::file("x", "")], &[entry]], want);
         }
     }
@@ -79,7 +79,7 @@ fn hostile_symlinks() -> Done {
         for entry in through {
             let what = format!("through {target}: {entry:?}");
             watch.tries_layers(&what, &[&[link(), entry.clone()]], Either);
-            watch.tries_layers(&format!("{what}, a layer above"), &[&[link()], &[entry.clone()]], Either);
+            watch.tries_layers(&format!("{what}, a layer above"), &[&[link()], std::slice::from_ref(&entry)], Either);
             watch.tries_layers(
                 &format!("{what}, from below"),
                 &[&[Entry::dir("self"), Entry::file("self/file", "")], &[link(), entry]],
@@ -201,7 +201,7 @@ fn hostile_whiteouts() -> Done {
             Entry::hard_link(name, "file"),
         ] {
             let below = [Entry::dir("a"), Entry::file("a/x", ""), Entry::file("file", "")];
-            watch.tries_layers(&format!("{entry:?}"), &[&below, &[entry.clone()]], Either);
+            watch.tries_layers(&format!("{entry:?}"), &[&below, std::slice::from_ref(&entry)], Either);
             watch.tries_layers(&format!("{entry:?} alone"), &[&[&below[..], &[entry]].concat()], Either);
         }
     }
