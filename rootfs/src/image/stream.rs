@@ -94,7 +94,7 @@ fn produce(
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
             Decoder::Zstd(Box::new(Frames { source, decoder: FrameDecoder::new(), inside: false }))
         }
-        _ => Decoder::Plain(source),
+        _ => Decoder::Plain(Box::new(source)),
     };
     loop {
         let mut chunk = used.try_recv().unwrap_or_default();
@@ -118,7 +118,7 @@ fn produce(
 }
 
 enum Decoder<'a> {
-    Plain(BufReader<Compressed<'a>>),
+    Plain(Box<BufReader<Compressed<'a>>>),
     Gzip(Box<MultiGzDecoder<BufReader<Compressed<'a>>>>),
     Zstd(Box<Frames<BufReader<Compressed<'a>>>>),
 }

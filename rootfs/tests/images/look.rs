@@ -12,22 +12,22 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// `file`, `dir`, `link`, `fifo`, `char`, `block`.
-    pub kind: &'static str,
-    pub mode: u32,
-    pub owner: (u32, u32),
-    pub mtime: (i64, i64),
-    pub inode: u64,
+    pub(crate) kind: &'static str,
+    pub(crate) mode: u32,
+    pub(crate) owner: (u32, u32),
+    pub(crate) mtime: (i64, i64),
+    pub(crate) inode: u64,
     /// Content, target, or device.
-    pub content: String,
-    pub xattrs: BTreeMap<String, String>,
+    pub(crate) content: String,
+    pub(crate) xattrs: BTreeMap<String, String>,
 }
 
-pub type Tree = BTreeMap<String, Seen>;
+pub(crate) type Tree = BTreeMap<String, Seen>;
 
 /// All below a directory; its own name is the empty one.
-pub fn tree(path: &Path) -> Tree {
+pub(crate) fn tree(path: &Path) -> Tree {
     let mut tree = Tree::new();
     walk(path, "", &mut tree);
     tree
@@ -83,7 +83,7 @@ fn xattrs(path: &Path) -> BTreeMap<String, String> {
 }
 
 /// What a container would see of the image. `scratch` is an empty directory.
-pub fn merged(stored: &Stored, scratch: &Path) -> Tree {
+pub(crate) fn merged(stored: &Stored, scratch: &Path) -> Tree {
     let text = |path: &Path| CText::new(path.as_os_str().as_bytes()).unwrap();
     let (upper, work) = (scratch.join("upper"), scratch.join("work"));
     for path in [&upper, &work] {

@@ -7,10 +7,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// A directory that is removed with all that is in it.
-pub struct Scratch(pub PathBuf);
+pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
-    pub fn new() -> Scratch {
+    pub(crate) fn new() -> Scratch {
         use std::sync::atomic::{AtomicU32, Ordering};
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -19,7 +19,7 @@ impl Scratch {
         Scratch(path)
     }
 
-    pub fn join(&self, name: &str) -> PathBuf {
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
@@ -32,24 +32,24 @@ impl Drop for Scratch {
 
 /// A layer in the making.
 #[derive(Clone, Default)]
-pub struct Tar(pub Vec<u8>);
+pub(crate) struct Tar(pub(crate) Vec<u8>);
 
 /// One entry, with what most of them share.
 #[derive(Clone)]
-pub struct Entry<'a> {
-    pub kind: u8,
-    pub name: &'a [u8],
-    pub link: &'a [u8],
-    pub mode: u32,
-    pub owner: (u64, u64),
-    pub mtime: u64,
-    pub data: &'a [u8],
-    pub device: (u32, u32),
+pub(crate) struct Entry<'a> {
+    pub(crate) kind: u8,
+    pub(crate) name: &'a [u8],
+    pub(crate) link: &'a [u8],
+    pub(crate) mode: u32,
+    pub(crate) owner: (u64, u64),
+    pub(crate) mtime: u64,
+    pub(crate) data: &'a [u8],
+    pub(crate) device: (u32, u32),
     /// Records of an extended header in front of it.
-    pub pax: Vec<(&'a str, &'a [u8])>,
+    pub(crate) pax: Vec<(&'a str, &'a [u8])>,
 }
 
-pub fn entry(kind: u8, name: &str) -> Entry<'_> {
+pub(crate) fn entry(kind: u8, name: &str) -> Entry<'_> {
     let mode = if kind == b'5' { 0o755 } else { 0o644 };
     Entry {
         kind,
@@ -64,30 +64,30 @@ pub fn entry(kind: u8, name: &str) -> Entry<'_> {
     }
 }
 
-pub fn file<'a>(name: &'a str, data: &'a str) -> Entry<'a> {
+pub(crate) fn file<'a>(name: &'a str, data: &'a str) -> Entry<'a> {
     Entry { data: data.as_bytes(), ..entry(b'0', name) }
 }
 
-pub fn dir(name: &str) -> Entry<'_> {
+pub(crate) fn dir(name: &str) -> Entry<'_> {
     entry(b'5', name)
 }
 
-pub fn symlink<'a>(name: &'a str, to: &'a str) -> Entry<'a> {
+pub(crate) fn symlink<'a>(name: &'a str, to: &'a str) -> Entry<'a> {
     Entry { link: to.as_bytes(), ..entry(b'2', name) }
 }
 
-pub fn hard_link<'a>(name: &'a str, to: &'a str) -> Entry<'a> {
+pub(crate) fn hard_link<'a>(name: &'a str, to: &'a str) -> Entry<'a> {
     Entry { link: to.as_bytes(), ..entry(b'1', name) }
 }
 
 impl Tar {
-    pub fn of(entries: &[Entry<'_>]) -> Tar {
+    pub(crate) fn of(entries: &[Entry<'_>]) -> Tar {
         let mut tar = Tar::default();
         entries.iter().for_each(|entry| tar.add(entry));
         tar.end()
     }
 
-    pub fn add(&mut self, entry: &Entry<'_>) {
+    pub(crate) fn add(&mut self, entry: &Entry<'_>) {
         if !entry.pax.is_empty() {
             let records: Vec<u8> = entry.pax.iter().flat_map(|(key, value)| record(key, value)).collect();
             self.header(b'x', b"pax", b"", &Entry { data: &records, ..entry.clone() }, records.len() as u64);
@@ -105,7 +105,7 @@ impl Tar {
     }
 
     /// A header of any size.
-    pub fn header(&mut self, kind: u8, name: &[u8], link: &[u8], entry: &Entry<'_>, size: u64) {
+    pub(crate) fn header(&mut self, kind: u8, name: &[u8], link: &[u8], entry: &Entry<'_>, size: u64) {
         let mut header = tar::Header::new_gnu();
         header.as_old_mut().name[..name.len()].copy_from_slice(name);
         header.as_old_mut().linkname[..link.len()].copy_from_slice(link);
@@ -121,12 +121,12 @@ impl Tar {
         self.0.extend(header.as_bytes());
     }
 
-    pub fn data(&mut self, data: &[u8]) {
+    pub(crate) fn data(&mut self, data: &[u8]) {
         self.0.extend(data);
         self.0.resize(self.0.len().next_multiple_of(512), 0);
     }
 
-    pub fn end(mut self) -> Tar {
+    pub(crate) fn end(mut self) -> Tar {
         self.0.resize(self.0.len() + 1024, 0);
         self
     }
@@ -143,13 +143,13 @@ fn record(key: &str, value: &[u8]) -> Vec<u8> {
 
 /// How a layer is packed.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Packed {
+pub(crate) enum Packed {
     Plain,
     Gzip,
     Zstd,
 }
 
-pub fn pack(tar: &[u8], packed: Packed) -> Vec<u8> {
+pub(crate) fn pack(tar: &[u8], packed: Packed) -> Vec<u8> {
     match packed {
         Packed::Plain => tar.to_vec(),
         Packed::Gzip => {
@@ -166,16 +166,16 @@ pub fn pack(tar: &[u8], packed: Packed) -> Vec<u8> {
     }
 }
 
-pub const OCI: &str = "application/vnd.oci.image";
+pub(crate) const OCI: &str = "application/vnd.oci.image";
 
 /// An image layout under construction.
-pub struct Layout {
-    pub path: PathBuf,
-    pub manifests: Vec<Value>,
+pub(crate) struct Layout {
+    pub(crate) path: PathBuf,
+    pub(crate) manifests: Vec<Value>,
 }
 
 impl Layout {
-    pub fn new(path: &Path) -> Layout {
+    pub(crate) fn new(path: &Path) -> Layout {
         fs::create_dir_all(path.join("blobs/sha256")).unwrap();
         fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
         let layout = Layout { path: path.to_owned(), manifests: vec![] };
@@ -183,18 +183,18 @@ impl Layout {
         layout
     }
 
-    pub fn blob(&self, content: &[u8], media_type: &str) -> Value {
+    pub(crate) fn blob(&self, content: &[u8], media_type: &str) -> Value {
         let digest = Digest::of(content);
         fs::write(self.path.join("blobs/sha256").join(digest.hex()), content).unwrap();
         json!({"mediaType": media_type, "digest": digest.as_str(), "size": content.len()})
     }
 
-    pub fn json(&self, content: &Value, media_type: &str) -> Value {
+    pub(crate) fn json(&self, content: &Value, media_type: &str) -> Value {
         self.blob(content.to_string().as_bytes(), media_type)
     }
 
     /// A manifest of these layers for a platform.
-    pub fn manifest(&self, layers: &[&Tar], packed: Packed, platform: (&str, &str)) -> Value {
+    pub(crate) fn manifest(&self, layers: &[&Tar], packed: Packed, platform: (&str, &str)) -> Value {
         let diff_ids: Vec<String> = layers.iter().map(|tar| Digest::of(&tar.0).to_string()).collect();
         let ending = match packed {
             Packed::Plain => "",
@@ -213,12 +213,12 @@ impl Layout {
         )
     }
 
-    pub fn manifest_of(&self, config: Value, layers: &[Value]) -> Value {
+    pub(crate) fn manifest_of(&self, config: Value, layers: &[Value]) -> Value {
         let config = self.json(&config, &format!("{OCI}.config.v1+json"));
         self.json(&json!({"schemaVersion": 2, "config": config, "layers": layers}), &format!("{OCI}.manifest.v1+json"))
     }
 
-    pub fn add(&mut self, mut descriptor: Value, name: Option<&str>) {
+    pub(crate) fn add(&mut self, mut descriptor: Value, name: Option<&str>) {
         if let Some(name) = name {
             descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": name});
         }
@@ -226,13 +226,13 @@ impl Layout {
         self.write_index();
     }
 
-    pub fn write_index(&self) {
+    pub(crate) fn write_index(&self) {
         let index = json!({"schemaVersion": 2, "manifests": self.manifests});
         fs::write(self.path.join("index.json"), index.to_string()).unwrap();
     }
 
     /// The same as a tar archive.
-    pub fn archive(&self, path: &Path) {
+    pub(crate) fn archive(&self, path: &Path) {
         let mut builder = tar::Builder::new(fs::File::create(path).unwrap());
         builder.append_dir_all("./", &self.path).unwrap();
         builder.finish().unwrap();
@@ -240,11 +240,11 @@ impl Layout {
 }
 
 /// An image of layers for this machine, called `test`.
-pub fn image(path: &Path, layers: &[&Tar]) -> Layout {
+pub(crate) fn image(path: &Path, layers: &[&Tar]) -> Layout {
     packed_image(path, layers, Packed::Gzip)
 }
 
-pub fn packed_image(path: &Path, layers: &[&Tar], packed: Packed) -> Layout {
+pub(crate) fn packed_image(path: &Path, layers: &[&Tar], packed: Packed) -> Layout {
     let mut layout = Layout::new(path);
     let platform = rootfs::image::Platform::host();
     layout.add(layout.manifest(layers, packed, (&platform.os, &platform.architecture)), Some("test"));

@@ -78,7 +78,7 @@ fn a_bundle_keeps_its_layers() {
     let stored = import(store.dir(), &scratch.join("image")).unwrap();
     let entry = bundle(&scratch, "bundle", &stored);
     store.add_bundle(&entry).unwrap();
-    assert_eq!(store.bundles().unwrap(), [entry.clone()]);
+    assert_eq!(store.bundles().unwrap(), std::slice::from_ref(&entry));
     drop(stored);
     assert_eq!((store.images().unwrap()[0].bundles, store.images().unwrap()[0].reclaimable), (1, 0));
     assert_eq!(store.prune(true, &Silent).unwrap(), Default::default());
