@@ -12,8 +12,6 @@ mod platform;
 mod source;
 mod stream;
 pub(crate) mod tar;
-#[cfg(test)]
-mod tests;
 
 pub use digest::Digest;
 pub use error::Error;

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// A directory that is removed with all that is in it.
-pub(crate) struct Scratch(pub PathBuf);
+pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
     pub(crate) fn new() -> Scratch {
@@ -32,7 +32,7 @@ impl Drop for Scratch {
 
 /// A layer in the making.
 #[derive(Clone, Default)]
-pub(crate) struct Tar(pub Vec<u8>);
+pub(crate) struct Tar(pub(crate) Vec<u8>);
 
 /// One entry, with what most of them share.
 #[derive(Clone)]

@@ -6,8 +6,6 @@
 mod header;
 mod pax;
 mod sparse;
-#[cfg(test)]
-mod tests;
 
 pub(crate) use header::{BLOCK, Kind};
 pub(crate) use sparse::Extent;

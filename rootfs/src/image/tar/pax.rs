@@ -86,10 +86,7 @@ impl Records {
             b"name" => map.name = Some(value.to_vec()),
             b"size" | b"realsize" => map.size = Some(decimal(value)?),
             b"major" => map.in_data = decimal(value)? == 1,
-            b"minor" => match decimal(value)? {
-                0 | 1 => {}
-                _ => return Err(wrong("a sparse file of a version that is not known")),
-            },
+            b"minor" if decimal(value)? > 1 => return Err(wrong("a sparse file of a version that is not known")),
             b"map" => map.extents = Some(sparse::from_list(value)?),
             b"offset" => map.offset = Some(decimal(value)?),
             b"numbytes" => {
