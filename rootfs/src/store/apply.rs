@@ -7,8 +7,9 @@ use super::error::{At, Error, Result};
 use super::import::{Tree, Work};
 use super::records::LayerRecord;
 use super::unpack::{Form, copy_xattrs};
+use crate::api::Api;
 use crate::image::Layer;
-use crate::overlay::{Layers, Writable, mount};
+use crate::overlay::{Layers, Writable, detached_tree};
 use crate::plan::{CText, Parameter};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Gid, Mode, OFlags, Timespec, Timestamps, Uid, fchmod, fchown, fstat, futimens, open};
@@ -48,9 +49,9 @@ fn over(work: &Work<'_>, layer: &Layer, scratch: &Scratch, stack: &[Tree], root:
         writable: Some(Writable { upper: text(&path)?, work: text(&work_dir)? }),
         options: options(work.xattrs),
     };
-    let mounted = mount(&layers, None)
-        .map_err(|errno| wrong(format!("needs those below it: mount the overlay: {}", std::io::Error::from(errno))));
-    let tree: OwnedFd = mounted?.0;
+    let tree: OwnedFd = detached_tree(&Api::new(), &layers).map_err(|failure| {
+        wrong(format!("needs those below it: {}: {}", failure.what, std::io::Error::from(failure.errno)))
+    })?;
     let mut record = unpack(tree)?;
     // The mount has ended with its descriptor.
     remove_path(&work_dir)?;
