@@ -37,8 +37,9 @@ fn an_exec_has_a_terminal() -> Done {
     let c = t.sleeper();
     let (mut master, slave) = Master::open();
     set_window_size(master.fd(), 33, 77).expect("cannot set a size");
-    // `ctr` tells the size when the program runs.
-    let script = "tty; read line; echo got $line; until stty size 2>/dev/null; do sleep 0.05; done; exit 5";
+    // `ctr` tells the size when the program runs; busybox's stty fails with 0 as long as there is none.
+    let script = "tty; read line; echo got $line; \
+                  until [ \"$size\" ]; do size=$(stty size 2>/dev/null); sleep 0.1; done; echo $size; exit 5";
     let call = super::ctr::ctr(&["task", "exec", "--tty", "--exec-id", "tty", &c.id, "sh", "-c", script]);
     let run = call.spawn_on(slave);
     master.expect("/dev/pts/");
