@@ -21,8 +21,8 @@ const LAYERS: usize = 4;
 const FILES: usize = 10_000;
 /// Bytes of a file, on average.
 const SIZE: usize = 12_500;
-const TURNS: usize = 7;
-const STARTS: usize = 60;
+const TURNS: usize = 5;
+const STARTS: usize = 40;
 
 fn dir() -> PathBuf {
     let dir = std::env::var_os("BENCH_DIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from).join("images");
@@ -115,6 +115,10 @@ fn time_of_bundles() -> Done {
         umoci.run(Call::new("umoci", &["unpack", "--image", &format!("{image}:latest"), &path("umoci")]), counts);
         first.run(proa(&path("one")), counts);
         second.run(proa(&path("two")), counts);
+        if counts {
+            let last = |side: &Side| side.times.last().expect("a time").as_secs_f64() * 1000.0;
+            println!("  turn {turn}: {:.0} ms, {:.0} ms, {:.1} ms", last(&umoci), last(&first), last(&second));
+        }
     }
     header(&format!("{} files in {} layers", LAYERS * FILES, LAYERS + 1));
     for side in [&umoci, &first, &second] {
