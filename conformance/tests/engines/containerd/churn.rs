@@ -167,8 +167,13 @@ fn live(id: &str, fate: Fate, dir: &Path, mortal: &Path, random: &mut Random) {
             let run = call(&["run"], &["sleep", "1000"]).spawn();
             std::thread::sleep(Duration::from_millis(50 + random.below(200) as u64));
             run.kill();
-            // What it had asked for may still be on its way.
-            std::thread::sleep(Duration::from_millis(300));
+            // What it had asked for may still be on its way, and long on a busy machine.
+            let mut last = None;
+            look::eventually_within(Duration::from_secs(20), || {
+                std::thread::sleep(Duration::from_millis(500));
+                let now = (task_status(id), oracle::shims_of(id));
+                last.replace(now.clone()) == Some(now)
+            });
         }
         _ => {
             call(&["run", "-d"], &["sleep", "1000"]).run().ok();
