@@ -211,6 +211,9 @@ fn merged(layers: &[PathBuf]) -> Result<OwnedFd> {
     rootfs::overlay::view(&layers).context(|| "mount the image's layers".to_owned())
 }
 
+/// OVERLAYFS_SUPER_MAGIC of linux/magic.h.
+const OVERLAYFS: rustix::fs::FsWord = 0x794c_7630;
+
 /// The upper directory shows as the container's root: it gets what the image's has.
 fn make_writable(
     store: &Store,
@@ -221,6 +224,10 @@ fn make_writable(
 ) -> Result<()> {
     let what = || format!("make {}", dir.display());
     fs::create_dir(dir).context(what)?;
+    if rustix::fs::statfs(dir).context(what)?.f_type == OVERLAYFS {
+        let problem = "is on an overlay itself, which overlayfs cannot write to: make the bundle on another file system";
+        return Err(Error::Usage(format!("{} {problem}", dir.display())));
+    }
     // What a container makes setuid is not for the host's users to run.
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).context(what)?;
     let open = |path: &Path| open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
