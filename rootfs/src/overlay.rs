@@ -131,23 +131,32 @@ impl<'l> Opened<'l> {
         paths.iter().map(|path| path.as_c_str().to_bytes()).collect::<Vec<_>>().join(&b':')
     }
 
-    /// A context of the file system with all said, by fsconfig(2). None: the kernel cannot be told so.
+    /// The file system, mounted nowhere. None: the kernel cannot be told so.
     fn detached(&self) -> rustix::io::Result<Option<OwnedFd>> {
+        match self.told(None) {
+            // Linux 6.5 was the first to take layers one by one; it is when all is said that others do not understand.
+            Err(Errno::INVAL) => {
+                let word = self.lower_word();
+                if word.len() > FSCONFIG_VALUE { Ok(None) } else { self.told(Some(&word)) }
+            }
+            told => told,
+        }
+    }
+
+    /// By fsconfig(2), the lower directories as one word or one by one.
+    fn told(&self, lower: Option<&[u8]>) -> rustix::io::Result<Option<OwnedFd>> {
         let context = match fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC) {
             Err(errno) if missing(errno) => return Ok(None),
             context => context?,
         };
         fsconfig_set_string(context.as_fd(), c"source", c"overlay")?;
-        let named = self.each(|name, path| fsconfig_set_string(context.as_fd(), name, path));
-        let context = match named {
-            Ok(()) => context,
-            // Linux 6.5 was the first to take layers one by one.
-            Err(Errno::INVAL) => match self.told_at_once()? {
-                Some(context) => context,
-                None => return Ok(None),
-            },
-            Err(errno) => return Err(errno),
-        };
+        if let Some(word) = lower {
+            fsconfig_set_string(context.as_fd(), c"lowerdir", word)?;
+        }
+        self.each(|name, path| match lower.is_some() && name == c"lowerdir+" {
+            true => Ok(()),
+            false => fsconfig_set_string(context.as_fd(), name, path),
+        })?;
         for parameter in &self.layers.options {
             match &parameter.value {
                 Some(value) => fsconfig_set_string(context.as_fd(), &*parameter.name, &**value)?,
@@ -156,22 +165,6 @@ impl<'l> Opened<'l> {
         }
         fsconfig_create(context.as_fd())?;
         fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map(Some)
-    }
-
-    /// With the lower directories as one word, if it is short enough.
-    fn told_at_once(&self) -> rustix::io::Result<Option<OwnedFd>> {
-        let word = self.lower_word();
-        if word.len() > FSCONFIG_VALUE {
-            return Ok(None);
-        }
-        let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_set_string(context.as_fd(), c"source", c"overlay")?;
-        fsconfig_set_string(context.as_fd(), c"lowerdir", word)?;
-        self.each(|name, path| match name == c"lowerdir+" {
-            true => Ok(()),
-            false => fsconfig_set_string(context.as_fd(), name, path),
-        })?;
-        Ok(Some(context))
     }
 
     /// By mount(2), which takes a page of words, at `target`.

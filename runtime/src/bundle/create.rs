@@ -225,7 +225,8 @@ fn make_writable(
     let what = || format!("make {}", dir.display());
     fs::create_dir(dir).context(what)?;
     if rustix::fs::statfs(dir).context(what)?.f_type == OVERLAYFS {
-        let problem = "is on an overlay itself, which overlayfs cannot write to: make the bundle on another file system";
+        let problem =
+            "is on an overlay itself, which overlayfs cannot write to: make the bundle on another file system";
         return Err(Error::Usage(format!("{} {problem}", dir.display())));
     }
     // What a container makes setuid is not for the host's users to run.
