@@ -67,8 +67,8 @@ test-vm: build ## tests of cgroups, systemd, labels and users in emulated machin
 test-quota: ## limits on what a container writes, by project quotas of ext4 and xfs in an emulated machine
 	@$(NEED) mkfs.xfs xfsprogs
 	@$(NEED) --target $(ARCH)-unknown-linux-musl
-	CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUNNER="$(CURDIR)/conformance/settings/vm v2 -- env PROA_TEST_QUOTA=ext4,xfs PATH=/usr/sbin:/usr/bin:/host/usr/sbin LD_LIBRARY_PATH=/host/usr/lib/$(ARCH)-linux-gnu" \
-	cargo test --locked -p rootfs --lib --target $(ARCH)-unknown-linux-musl -- --nocapture more_than_the_limit
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUNNER="$(CURDIR)/conformance/settings/vm v2 -- env PATH=/usr/sbin:/usr/bin:/host/usr/sbin LD_LIBRARY_PATH=/host/usr/lib/$(ARCH)-linux-gnu" \
+	cargo test --locked -p rootfs --lib --target $(ARCH)-unknown-linux-musl -- --ignored --nocapture more_than_the_limit
 
 # Container engines run in a small machine of their own (settings/engines): never on this one.
 # make test-containerd [RUNTIME=PATH] [SHIM=PATH] [SHIM_RUNTIME=io.containerd.runc.v2] [CONTAINERD="WORDS OF TESTS' NAMES"]

@@ -24,6 +24,7 @@ pub mod store;
 mod sys;
 mod tree;
 pub mod volumes;
+mod xattrs;
 
 use api::{Api, Tree};
 pub use console::{Console, terminal};
@@ -31,6 +32,7 @@ pub use error::{Failure, Item, Result};
 pub use mounts::may_cover;
 use plan::{Attr, Enter, MappedIds, MountsAre, Plan, Propagation, PropagationKind};
 use resolve::Dir;
+pub use resolve::clean;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 

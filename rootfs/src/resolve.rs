@@ -160,6 +160,19 @@ fn make(dir: BorrowedFd<'_>, name: &CStr, file: bool) -> Result<()> {
     openat(dir, name, flags, Mode::from_raw_mode(0o644)).map(drop)
 }
 
+/// Lexically cleaned, absolute: `.` and empty components dropped, `..` taken back as far as the root.
+pub fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
 /// Opens a path of the host for its name only.
 pub(crate) fn open_host(path: &CStr) -> Result<OwnedFd> {
     openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())

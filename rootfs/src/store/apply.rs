@@ -11,7 +11,7 @@ use crate::api::Api;
 use crate::image::Layer;
 use crate::overlay::{Layers, Writable, detached_tree};
 use crate::plan::{CText, Parameter};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Gid, Mode, OFlags, Timespec, Timestamps, Uid, fchmod, fchown, fstat, futimens, open};
 use rustix::io::Errno;
 use std::os::unix::ffi::OsStrExt;
@@ -40,7 +40,7 @@ fn over(work: &Work<'_>, layer: &Layer, scratch: &Scratch, stack: &[Tree], root:
     };
     let Some(below) = root.filter(|_| !stack.is_empty()) else { return unpack(diff) };
     let path = scratch.path.join("diff");
-    copy_root(below, &diff).at("copy the attributes of the root to", &path)?;
+    copy_root(below, diff.as_fd(), |id| id).at("copy the attributes of the root to", &path)?;
     let work_dir = scratch.path.join("work");
     std::fs::create_dir(&work_dir).at("make the directory", &work_dir)?;
     let text = |path: &Path| CText::new(path.as_os_str().as_bytes()).ok_or(Errno::INVAL).at("name", path);
@@ -73,17 +73,18 @@ fn options(xattrs: Xattrs) -> Vec<Parameter> {
     }
 }
 
-/// The root of an overlay is that of its upper directory.
-fn copy_root(from: &Path, to: &OwnedFd) -> rustix::io::Result<()> {
+/// The root of an overlay is that of its upper directory. `on_disk` says what owner stands for one.
+pub(super) fn copy_root(from: &Path, to: BorrowedFd<'_>, on_disk: impl Fn(u32) -> u32) -> rustix::io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let from = open(from, flags, Mode::empty())?;
     let stat = fstat(&from)?;
-    match fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid))) {
+    let (uid, gid) = (Uid::from_raw(on_disk(stat.st_uid)), Gid::from_raw(on_disk(stat.st_gid)));
+    match fchown(to, Some(uid), Some(gid)) {
         Ok(()) | Err(Errno::INVAL | Errno::PERM) => {}
         Err(errno) => return Err(errno),
     }
     fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-    copy_xattrs(from.as_fd(), to.as_fd())?;
+    copy_xattrs(from.as_fd(), to)?;
     let modified = Timespec { tv_sec: stat.st_mtime as _, tv_nsec: stat.st_mtime_nsec as _ };
     futimens(to, &Timestamps { last_access: modified, last_modification: modified })
 }

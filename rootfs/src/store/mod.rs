@@ -33,6 +33,7 @@ use crate::image::{Digest, Image, familiar};
 use dirs::Lock;
 use error::{At, Result};
 use records::ImageRecord;
+use rustix::fd::BorrowedFd;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -82,6 +83,17 @@ pub struct Stored {
     /// The image's configuration as it lies in the image.
     pub config_json: Vec<u8>,
     _lock: Lock,
+}
+
+impl Stored {
+    /// Gives a directory, an overlay's upper one, what the image's root has; `on_disk` says what owner stands for one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`].
+    pub fn show_as_root(&self, directory: BorrowedFd<'_>, on_disk: impl Fn(u32) -> u32) -> Result<()> {
+        apply::copy_root(&self.root, directory, on_disk).at("copy the attributes of", &self.root)
+    }
 }
 
 impl Store {

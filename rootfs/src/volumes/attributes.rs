@@ -2,16 +2,10 @@
 
 use crate::sys::FdPath;
 use crate::tree::{Step, at};
+use crate::xattrs;
 use rustix::fd::BorrowedFd;
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags, chmod, chownat, getxattr,
-    getxattr_query, listxattr, listxattr_query, setxattr, utimensat,
-};
-use rustix::io::{Errno, Result};
-use std::ffi::CStr;
-
-/// A value may have grown between the question for its size and that for itself.
-const MAX_TRIES: usize = 8;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid, chmod, chownat, utimensat};
+use rustix::io::Result;
 
 /// Gives a file, of any kind and opened in any way, what another has; `stat` is that of the other, taken before it was
 /// read.
@@ -19,7 +13,7 @@ pub(super) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &Stat) -> Ste
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     at("give the owner to", chownat(to, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH))?;
     // Capabilities of a file are lost when its owner changes, and an access list changes its mode.
-    xattrs(from, to)?;
+    copy_xattrs(from, to)?;
     let link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
     if !link {
         // By its path in /proc, which leads to the very file: fchmod(2) takes no descriptor opened with O_PATH.
@@ -38,22 +32,12 @@ fn set_times(to: BorrowedFd<'_>, stat: &Stat) -> Result<()> {
     utimensat(rustix::fs::CWD, FdPath::new(to).as_c_str(), &times, AtFlags::empty())
 }
 
-fn xattrs(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Step<()> {
-    let (from, to) = (FdPath::new(from), FdPath::new(to));
-    let names = match sized(|| listxattr_query(from.as_c_str()), |buffer| listxattr(from.as_c_str(), buffer)) {
-        // A file system without them has none to copy.
-        Err(Errno::NOTSUP) => return Ok(()),
-        names => at("list the attributes of", names)?,
-    };
-    for name in names.split_inclusive(|byte| *byte == 0) {
-        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-        if !is_copied(name.to_bytes()) {
-            continue;
-        }
-        let value = sized(|| getxattr_query(from.as_c_str(), name), |buffer| getxattr(from.as_c_str(), name, buffer));
-        let what = |verb: &str| format!("{verb} the attribute {} of", String::from_utf8_lossy(name.to_bytes()));
-        let value = value.map_err(|errno| (what("read"), errno))?;
-        setxattr(to.as_c_str(), name, &value, XattrFlags::empty()).map_err(|errno| (what("set"), errno))?;
+fn copy_xattrs(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Step<()> {
+    let names = at("list the attributes of", xattrs::names(from))?;
+    for name in names.iter().filter(|name| is_copied(name.to_bytes())) {
+        let what = |verb: &str| format!("{verb} the attribute {} of", name.to_string_lossy());
+        let value = xattrs::value(from, name).map_err(|errno| (what("read"), errno))?;
+        xattrs::set(to, name, &value).map_err(|errno| (what("set"), errno))?;
     }
     Ok(())
 }
@@ -62,29 +46,6 @@ fn xattrs(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Step<()> {
 fn is_copied(name: &[u8]) -> bool {
     match name.strip_prefix(b"security.") {
         Some(security) => security == b"capability",
-        None => !name.starts_with(b"trusted.overlay.") && !name.starts_with(b"user.overlay."),
+        None => !xattrs::is_overlays(name),
     }
-}
-
-fn sized(query: impl Fn() -> Result<usize>, get: impl Fn(&mut [u8]) -> Result<usize>) -> Result<Vec<u8>> {
-    for _ in 0..MAX_TRIES {
-        let mut buffer = vec![0; query()?];
-        if buffer.is_empty() {
-            return Ok(buffer);
-        }
-        match get(&mut buffer) {
-            Ok(length) => {
-                buffer.truncate(length);
-                return Ok(buffer);
-            }
-            Err(Errno::RANGE) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Err(Errno::RANGE)
-}
-
-/// Sets an attribute of a file that was opened in any way.
-pub(super) fn set(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<()> {
-    setxattr(FdPath::new(file).as_c_str(), name, value, XattrFlags::empty())
 }

@@ -1,7 +1,8 @@
 //! `z` and `Z`: all files of a source get a label of SELinux that containers may use.
 
-use super::{Context, Error, Result, attributes};
+use super::{Context, Error, Result};
 use crate::tree::{self, Step, Visit, at};
+use crate::xattrs;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat, readlink, stat, statfs};
 use rustix::io::Errno;
@@ -77,7 +78,7 @@ pub(super) fn set_all(file: BorrowedFd<'_>, name: &CStr, label: &str) -> Result<
     {
         return Err(Error::Refused(format!("{}: {} is the machine's, and is not relabelled", what(), dir.display())));
     }
-    attributes::set(file, name, value.as_bytes_with_nul()).context(what)?;
+    xattrs::set(file, name, value.as_bytes_with_nul()).context(what)?;
     if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
         return Ok(());
     }
@@ -93,7 +94,7 @@ struct Label<'a> {
 
 impl Label<'_> {
     fn set(&self, file: BorrowedFd<'_>) -> Step<()> {
-        at("label", attributes::set(file, self.name, self.value.to_bytes_with_nul()))
+        at("label", xattrs::set(file, self.name, self.value.to_bytes_with_nul()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The words after `--volume`: what is mounted where, and how. Nothing is looked up on the host.
 
 use super::{Error, Result, check_name};
+use crate::resolve::clean;
 
 /// One `--volume`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,17 +164,4 @@ pub fn check_destinations(requests: &[Request]) -> Result<()> {
         Some(twice) => Err(Error::Refused(format!("--volume: two of them are mounted at {:?}", twice.destination))),
         None => Ok(()),
     }
-}
-
-/// An absolute path without `.`, `..` and double slashes.
-fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }

@@ -12,11 +12,11 @@ use rootfs::image::{Image, Platform};
 use rootfs::overlay::Layers;
 use rootfs::plan::{CText, Parameter};
 use rootfs::store::{BundleEntry, Limits, Progress, Store, Stored, Xattrs};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, XattrFlags, open};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, open};
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -151,20 +151,41 @@ fn is_empty(dir: &Path) -> bool {
 }
 
 fn import(store: &Store, request: &Request<'_>, progress: &dyn Progress) -> Result<Stored> {
-    let platform = match request.platform {
-        Some(word) => Platform::parse(word)
-            .ok_or_else(|| bad("--platform", format_args!("{word:?} is not OS/ARCHITECTURE[/VARIANT]")))?,
-        None => Platform::host(),
-    };
-    let Some((path, reference)) = source(request.image) else {
-        return store.find(request.image).map_err(|error| bad("--image", format_args!("no such file, and {error}")));
-    };
-    let image = Image::open(path, reference, &platform).map_err(|error| bad("--image", error))?;
-    store.import(&image, &request.limits, marks(), progress).map_err(|error| bad("--image", error))
+    match source(request.image) {
+        Some((path, reference)) => {
+            let platform = platform(request.platform)?;
+            unpack(store, path, reference, &platform, &request.limits, progress).map_err(|error| bad("--image", error))
+        }
+        None => store.find(request.image).map_err(|error| bad("--image", format_args!("no such file, and {error}"))),
+    }
+}
+
+/// `--platform`, else this machine's.
+pub(crate) fn platform(word: Option<&str>) -> Result<Platform> {
+    let Some(word) = word else { return Ok(Platform::host()) };
+    Platform::parse(word).ok_or_else(|| bad("--platform", format_args!("{word:?} is not OS/ARCHITECTURE[/VARIANT]")))
+}
+
+/// Puts an image into the store.
+///
+/// # Errors
+/// One line: what of it is wrong.
+pub(crate) fn unpack(
+    store: &Store,
+    path: &Path,
+    reference: Option<&str>,
+    platform: &Platform,
+    limits: &Limits,
+    progress: &dyn Progress,
+) -> Result<Stored> {
+    let image = Image::open(path, reference, platform).map_err(usage)?;
+    // Layers are unpacked by several of them.
+    crate::sys::allow_threads();
+    store.import(&image, limits, marks(), progress).map_err(usage)
 }
 
 /// How whoever mounts the layers marks what is hidden.
-pub(crate) fn marks() -> Xattrs {
+fn marks() -> Xattrs {
     match crate::plan::is_in_user_namespace() {
         true => Xattrs::User,
         false => Xattrs::Trusted,
@@ -237,40 +258,10 @@ fn make_writable(
         let directory = open(dir).context(what)?;
         rootfs::quota::limit(store.dir(), directory.as_fd(), bytes).map_err(|error| bad("--size", error))?;
     }
-    let like = fs::metadata(&stored.root).context(|| format!("stat {}", stored.root.display()))?;
     for name in ["upper", "work"] {
         let path = dir.join(name);
         fs::create_dir(&path).context(what)?;
-        chown(&path, Some(on_disk(like.uid())), Some(on_disk(like.gid()))).context(what)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(like.mode() & 0o7777)).context(what)?;
-    }
-    let (from, to) = (open(&stored.root).context(what)?, open(&dir.join("upper")).context(what)?);
-    copy_attributes(from.as_fd(), to.as_fd()).context(what)?;
-    let times = rustix::fs::Timestamps {
-        last_access: rustix::fs::Timespec { tv_sec: like.atime(), tv_nsec: like.atime_nsec() },
-        last_modification: rustix::fs::Timespec { tv_sec: like.mtime(), tv_nsec: like.mtime_nsec() },
-    };
-    rustix::fs::futimens(&to, &times).context(what)
-}
-
-/// Extended attributes but for those that overlayfs gives a meaning.
-fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let mut names = vec![0u8; 65536];
-    let length = match rustix::fs::flistxattr(from, &mut names[..]) {
-        Err(rustix::io::Errno::NOTSUP) => 0,
-        length => length?,
-    };
-    let mut value = vec![0u8; 65536];
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") {
-            continue;
-        }
-        let length = rustix::fs::fgetxattr(from, name, &mut value[..])?;
-        match rustix::fs::fsetxattr(to, name, &value[..length], XattrFlags::empty()) {
-            // The label of a file is not for every process to set.
-            Err(rustix::io::Errno::PERM | rustix::io::Errno::NOTSUP) if name.starts_with(b"security.") => {}
-            done => done?,
-        }
+        stored.show_as_root(open(&path).context(what)?.as_fd(), &on_disk).map_err(usage)?;
     }
     Ok(())
 }

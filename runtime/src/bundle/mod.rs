@@ -12,7 +12,7 @@ mod users;
 mod volumes;
 
 pub(crate) use config::Wishes;
-pub(crate) use create::{Request, create, marks, remove, source};
+pub(crate) use create::{Request, create, platform, remove, source, unpack};
 pub(crate) use owners::{Owners, with_owners};
 pub(crate) use volumes::uses;
 

@@ -15,10 +15,6 @@ pub(super) fn create(app: &App<'_>) -> Result<i32> {
 fn create_in(app: &App<'_>, maps: Option<IdMaps>) -> Result<()> {
     let image = app.value("image").ok_or_else(|| bad("--image", "missing"))?;
     let dir = absolute(app.arg(0))?;
-    let mut limits = Limits::default();
-    if let Some(word) = app.value("max-size") {
-        limits.bytes = bytes("--max-size", word)?;
-    }
     let owned = |name: &str| app.value(name).map(str::to_owned);
     let wishes = bundle::Wishes {
         args: app.parsed.args[1..].iter().map(|word| (*word).to_owned()).collect(),
@@ -39,13 +35,11 @@ fn create_in(app: &App<'_>, maps: Option<IdMaps>) -> Result<()> {
         publish: app.parsed.values.all("publish").collect(),
         volumes: app.parsed.values.all("volume").collect(),
         size: app.value("size").map(|word| bytes("--size", word)).transpose()?,
-        limits,
+        limits: limits(app)?,
         wishes,
         owners: Owners::new(app.value("userns"), maps)?,
     };
     let store = store(app)?;
-    // Layers are unpacked by several threads.
-    crate::sys::allow_threads();
     bundle::create(&store, &request, &Shown::new(app.flag("quiet")))
 }
 
@@ -123,20 +117,18 @@ fn absolute(word: &str) -> Result<PathBuf> {
     }
 }
 
-/// `10G`, in powers of 1024.
-pub(super) fn bytes(property: &str, word: &str) -> Result<u64> {
-    let end = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
-    let shift = match word[end..].to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
-        "" => Some(0),
-        "k" => Some(10),
-        "m" => Some(20),
-        "g" => Some(30),
-        "t" => Some(40),
-        _ => None,
-    };
-    let number: Option<u64> = word[..end].parse().ok();
-    let value = number.zip(shift).and_then(|(number, shift)| number.checked_mul(1 << shift)).filter(|value| *value > 0);
+/// `10G`, in powers of 1024; whole numbers.
+fn bytes(property: &str, word: &str) -> Result<u64> {
+    let value = super::update::bytes(word).and_then(|value| u64::try_from(value).ok());
+    let value = value.filter(|value| *value > 0 && !word.contains('.'));
     value.ok_or_else(|| bad(property, format_args!("{word:?} is no size, such as 10G")))
+}
+
+/// How far an image may go.
+pub(super) fn limits(app: &App<'_>) -> Result<Limits> {
+    let default = Limits::default();
+    let bytes = app.value("max-size").map(|word| bytes("--max-size", word)).transpose()?;
+    Ok(Limits { bytes: bytes.unwrap_or(default.bytes), ..default })
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ fn size(app: &App<'_>, name: &str) -> Result<Option<i64>> {
 }
 
 /// `64m`, `1.5 GiB`, `4096`: suffixes are powers of 1024, with or without `b` or `ib`. -1 is no limit.
-fn bytes(text: &str) -> Option<i64> {
+pub(super) fn bytes(text: &str) -> Option<i64> {
     let text = text.trim();
     if text == "-1" {
         return Some(-1);

@@ -41,6 +41,7 @@ pub(crate) use sysctl::Sysctl;
 
 use crate::config::spec;
 use crate::error::{Result, bad};
+pub(crate) use rootfs::clean;
 use rootfs::plan::CText;
 use serde::Serialize;
 use std::path::Path;
@@ -204,17 +205,4 @@ pub(crate) fn text(property: impl std::fmt::Display, value: &str) -> Result<CTex
 pub(crate) fn path_text(property: &str, path: &Path) -> Result<CText> {
     use std::os::unix::ffi::OsStrExt;
     CText::new(path.as_os_str().as_bytes()).ok_or_else(|| bad(property, "contains a NUL byte"))
-}
-
-/// Lexically cleaned, absolute: `.` and empty components dropped, `..` taken back as far as the root.
-pub(crate) fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }

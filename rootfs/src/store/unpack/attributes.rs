@@ -4,18 +4,17 @@ use super::super::Progress;
 use super::{Result, Unpacker, inode, system, times};
 use crate::image::tar::{Entry, Kind};
 use crate::sys::FdPath;
+use crate::xattrs;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, Stat, Uid, XattrFlags, chmodat, chownat, fchmod, fchown, flistxattr, fremovexattr,
-    fsetxattr, getxattr, listxattr, lsetxattr, utimensat,
+    AtFlags, FileType, Gid, Mode, Stat, Uid, XattrFlags, chmodat, chownat, fchmod, fchown, fremovexattr, fsetxattr,
+    lsetxattr, utimensat,
 };
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What belongs to overlay: in a layer it would be a mark that the layer has forged.
-const OVERLAY: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
 /// Of the host that packed the layer, and no other.
 const IGNORED: [&[u8]; 2] = [b"security.selinux", b"system.nfs4_acl"];
 
@@ -141,7 +140,7 @@ impl Unpacker<'_> {
 
     fn xattrs(&self, entry: &Entry, set: impl Fn(&CStr, &[u8]) -> rustix::io::Result<()>) -> Result<()> {
         for (name, value) in &entry.xattrs {
-            if OVERLAY.iter().any(|prefix| name.starts_with(prefix)) || IGNORED.contains(&name.as_slice()) {
+            if xattrs::is_overlays(name) || IGNORED.contains(&name.as_slice()) {
                 continue;
             }
             let name = CString::new(name.as_slice()).map_err(|_| system("set an extended attribute", Errno::INVAL))?;
@@ -154,17 +153,11 @@ impl Unpacker<'_> {
 
     /// An entry for a directory that is there replaces its attributes.
     fn clear_xattrs(&self, fd: BorrowedFd<'_>) -> Result<()> {
-        let mut list = vec![0; 65536];
-        let length = match flistxattr(fd, &mut list[..]) {
-            Ok(length) => length,
-            Err(Errno::OPNOTSUPP) => 0,
-            Err(errno) => return Err(system("list the extended attributes", errno)),
-        };
-        for name in list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-            if OVERLAY.iter().any(|prefix| name.starts_with(prefix)) || IGNORED.contains(&name) {
+        let names = xattrs::names(fd).map_err(|errno| system("list the extended attributes", errno))?;
+        for name in names {
+            if xattrs::is_overlays(name.to_bytes()) || IGNORED.contains(&name.to_bytes()) {
                 continue;
             }
-            let name = CString::new(name).map_err(|_| system("remove an extended attribute", Errno::INVAL))?;
             match fremovexattr(fd, &*name) {
                 Ok(()) | Err(Errno::NODATA | Errno::PERM | Errno::OPNOTSUPP) => {}
                 Err(errno) => return Err(system("remove an extended attribute", errno)),
@@ -185,20 +178,9 @@ impl Unpacker<'_> {
 
 /// Gives a directory the extended attributes of something else, as far as they are not overlay's and may be set.
 pub(in crate::store) fn copy_xattrs(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let path = FdPath::new(from);
-    let mut list = vec![0; 65536];
-    let length = match listxattr(path.as_c_str(), &mut list[..]) {
-        Err(Errno::OPNOTSUPP) => 0,
-        length => length?,
-    };
-    let mut value = vec![0; 65536];
-    for name in list[..length].split_inclusive(|byte| *byte == 0) {
-        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-        if OVERLAY.iter().any(|prefix| name.to_bytes().starts_with(prefix)) {
-            continue;
-        }
-        if let Ok(length) = getxattr(path.as_c_str(), name, &mut value[..]) {
-            match fsetxattr(to, name, &value[..length], XattrFlags::empty()) {
+    for name in xattrs::names(from)?.into_iter().filter(|name| !xattrs::is_overlays(name.to_bytes())) {
+        if let Ok(value) = xattrs::value(from, &name) {
+            match xattrs::set(to, &name, &value) {
                 Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS) => {}
                 Err(errno) => return Err(errno),
             }

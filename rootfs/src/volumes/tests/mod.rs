@@ -47,8 +47,16 @@ impl Scratch {
 }
 
 impl Drop for Scratch {
+    /// A test that failed has left what it had mounted, too.
     fn drop(&mut self) {
-        rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH).ok();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        let mut points: Vec<&Path> = points.map(Path::new).filter(|point| point.starts_with(&self.0)).collect();
+        // What was mounted last first.
+        points.reverse();
+        for point in points {
+            rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH).ok();
+        }
         fs::remove_dir_all(&self.0).ok();
     }
 }
@@ -222,6 +230,24 @@ fn what_a_container_has_left_is_removed_and_no_more() {
     volumes.remove("a", no_uses).unwrap();
     assert!(in_store(&scratch).is_empty());
     assert!(scratch.0.join("outside/kept").exists());
+}
+
+#[test]
+fn a_test_that_fails_leaves_no_mount() {
+    let scratch = Scratch::new();
+    let below = scratch.directory("dir/below");
+    for target in [scratch.directory("dir"), below.clone(), below] {
+        fs::create_dir_all(&target).unwrap();
+        rustix::mount::mount("tmpfs", &target, "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+    }
+    let path = scratch.0.clone();
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _scratch = scratch;
+        std::panic::resume_unwind(Box::new(()));
+    }))
+    .unwrap_err();
+    assert!(!path.exists());
+    assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(path.to_str().unwrap()));
 }
 
 #[test]

@@ -2,13 +2,12 @@
 
 mod progress;
 
-use super::bundle::{bytes, store};
+use super::bundle::{limits, store};
 use super::{App, print};
-use crate::bundle::{marks, source, with_owners};
+use crate::bundle::{platform, source, unpack, with_owners};
 use crate::error::{Error, Result, bad};
 pub(super) use progress::Shown;
-use rootfs::image::{Image, Platform};
-use rootfs::store::{ImageEntry, Limits, Removed};
+use rootfs::store::{ImageEntry, Removed};
 use serde_json::json;
 
 pub(super) fn import(app: &App<'_>) -> Result<i32> {
@@ -16,20 +15,8 @@ pub(super) fn import(app: &App<'_>) -> Result<i32> {
         let word = app.arg(0);
         let (path, reference) =
             source(word).ok_or_else(|| Error::Usage(format!("{word}: no such file or directory")))?;
-        let platform = match app.value("platform") {
-            Some(word) => Platform::parse(word)
-                .ok_or_else(|| bad("--platform", format_args!("{word:?} is not OS/ARCHITECTURE[/VARIANT]")))?,
-            None => Platform::host(),
-        };
-        let mut limits = Limits::default();
-        if let Some(word) = app.value("max-size") {
-            limits.bytes = bytes("--max-size", word)?;
-        }
-        let store = store(app)?;
-        let image = Image::open(path, reference, &platform).map_err(said)?;
-        // Layers are unpacked by several threads.
-        crate::sys::allow_threads();
-        let stored = store.import(&image, &limits, marks(), &Shown::new(app.flag("quiet"))).map_err(said)?;
+        let (store, shown) = (store(app)?, Shown::new(app.flag("quiet")));
+        let stored = unpack(&store, path, reference, &platform(app.value("platform"))?, &limits(app)?, &shown)?;
         print(&format!("{}\n", stored.id))?;
         Ok(0)
     })
