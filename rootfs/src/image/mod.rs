@@ -7,6 +7,7 @@ mod digest;
 mod docker;
 mod document;
 mod error;
+mod exchange;
 mod layout;
 mod platform;
 mod source;

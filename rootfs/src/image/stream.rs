@@ -1,6 +1,7 @@
 //! A layer as a stream: one thread reads, hashes and decompresses, the caller hashes what comes out and uses it. Between
 //! them are a few buffers, so that neither runs ahead and no layer is ever in memory as a whole.
 
+use super::exchange::Exchange;
 use super::source::BlobReader;
 use super::tar::{self, truncated};
 use super::{Digest, Error, Layer};
@@ -9,12 +10,9 @@ use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use std::io::{self, BufRead, BufReader, Read};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 /// Bytes of one buffer.
 const CHUNK: usize = 256 * 1024;
-/// Buffers that may wait.
-const WAITING: usize = 4;
 /// Bytes read from the blob at once.
 const READ: usize = 128 * 1024;
 
@@ -34,27 +32,16 @@ pub(crate) fn stream<T>(
         let why = "is not in the image, which leaves it to be fetched from elsewhere".to_owned();
         return Err(Error::Content { what: format!("layer {what}"), why });
     };
-    let (full, chunks) = sync_channel(WAITING);
-    let (empty, used) = channel();
+    let exchange = Exchange::default();
     let source = Compressed { reader: blob.reader(), read, hasher: layer.digest.as_ref().map(Digest::hasher) };
     std::thread::scope(|scope| {
-        let producer = move || match produce(source, layer, &full, &used) {
-            // Whoever reads has gone away.
-            Ok(()) | Err(None) => {}
-            Err(Some(error)) => drop(full.send(Message::Failed(error))),
-        };
+        let producer = || exchange.end(produce(source, layer, &exchange));
         let spawned = std::thread::Builder::new().name("layer".to_owned()).spawn_scoped(scope, producer);
         spawned.map_err(|error| Error::Io { what: "start a thread for", path: blob.path().to_owned(), error })?;
         let hasher = layer.diff_id.hasher();
-        let mut chunks = Chunks { chunks, empty, chunk: Vec::new(), at: 0, unpacked, hasher, ended: false };
+        let mut chunks = Chunks { exchange: &exchange, chunk: Vec::new(), at: 0, unpacked, hasher, ended: false };
         Ok(consume(&mut chunks))
     })
-}
-
-enum Message {
-    Chunk(Vec<u8>),
-    Failed(io::Error),
-    End,
 }
 
 /// The blob as it is read, with its digest.
@@ -76,18 +63,13 @@ impl Read for Compressed<'_> {
     }
 }
 
-/// Sends all chunks and the end. `None` as error: nobody wants them any more.
-fn produce(
-    mut source: Compressed<'_>,
-    layer: &Layer,
-    full: &SyncSender<Message>,
-    used: &Receiver<Vec<u8>>,
-) -> Result<(), Option<io::Error>> {
+/// Sends all chunks, as long as somebody wants them.
+fn produce(mut source: Compressed<'_>, layer: &Layer, exchange: &Exchange) -> io::Result<()> {
     if layer.digest.as_ref() == Some(&layer.diff_id) {
         source.hasher = None;
     }
     let mut source = BufReader::with_capacity(READ, source);
-    let magic = source.fill_buf().map_err(Some)?;
+    let magic = source.fill_buf()?;
     let mut source = match magic {
         [0x1f, 0x8b, ..] => Decoder::Gzip(Box::new(MultiGzDecoder::new(source))),
         // The second is a frame to be skipped, with which some writers begin.
@@ -97,7 +79,7 @@ fn produce(
         _ => Decoder::Plain(Box::new(source)),
     };
     loop {
-        let mut chunk = used.try_recv().unwrap_or_default();
+        let mut chunk = exchange.empty();
         chunk.resize(CHUNK, 0);
         let mut filled = 0;
         while filled < CHUNK {
@@ -105,15 +87,16 @@ fn produce(
                 Ok(0) => break,
                 Ok(read) => filled += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Some(source.explain(error, layer))),
+                Err(error) => return Err(source.explain(error, layer)),
             }
         }
         if filled == 0 {
-            source.verify(layer).map_err(Some)?;
-            return full.send(Message::End).map_err(|_| None);
+            return source.verify(layer);
         }
         chunk.truncate(filled);
-        full.send(Message::Chunk(chunk)).map_err(|_| None)?;
+        if !exchange.send(chunk) {
+            return Ok(());
+        }
     }
 }
 
@@ -221,8 +204,7 @@ impl<R: BufRead> Read for Frames<R> {
 
 /// The uncompressed content of a layer, hashed as it comes.
 pub(crate) struct Chunks<'a> {
-    chunks: Receiver<Message>,
-    empty: Sender<Vec<u8>>,
+    exchange: &'a Exchange,
     chunk: Vec<u8>,
     at: usize,
     unpacked: Meter<'a>,
@@ -250,21 +232,19 @@ impl Read for Chunks<'_> {
 impl BufRead for Chunks<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.at == self.chunk.len() && !self.ended {
-            // An error only if the other thread has ended, which takes no more buffers then.
-            self.empty.send(std::mem::take(&mut self.chunk)).ok();
+            let used = std::mem::take(&mut self.chunk);
             self.at = 0;
-            match self.chunks.recv() {
-                Ok(Message::Chunk(chunk)) => {
+            match self.exchange.receive(used) {
+                Ok(Some(chunk)) => {
                     self.hasher.update(&chunk);
                     self.chunk = chunk;
                     (self.unpacked)(self.chunk.len() as u64)?;
                 }
-                Ok(Message::End) => self.ended = true,
-                Ok(Message::Failed(error)) => {
+                Ok(None) => self.ended = true,
+                Err(error) => {
                     self.ended = true;
                     return Err(error);
                 }
-                Err(_) => return Err(truncated()),
             }
         }
         Ok(&self.chunk[self.at..])
@@ -272,6 +252,12 @@ impl BufRead for Chunks<'_> {
 
     fn consume(&mut self, bytes: usize) {
         self.at = (self.at + bytes).min(self.chunk.len());
+    }
+}
+
+impl Drop for Chunks<'_> {
+    fn drop(&mut self) {
+        self.exchange.leave();
     }
 }
 
