@@ -26,6 +26,10 @@ pub(crate) struct Api {
     trees: Cell<bool>,
     /// mount_setattr.
     setattr: Cell<bool>,
+    /// open_tree_attr; not known before open_tree was allowed.
+    tree_attr: Cell<Option<bool>>,
+    /// /proc is the host's.
+    pub(crate) hosts_proc: bool,
 }
 
 /// A tree to mount somewhere.
@@ -43,7 +47,13 @@ pub(crate) fn missing(errno: Errno) -> bool {
 
 impl Api {
     pub(crate) fn new() -> Api {
-        Api { left: Cell::new(0), trees: Cell::new(true), setattr: Cell::new(true) }
+        Api {
+            left: Cell::new(0),
+            trees: Cell::new(true),
+            setattr: Cell::new(true),
+            tree_attr: Cell::new(None),
+            hosts_proc: false,
+        }
     }
 
     /// Is done with a descriptor, which the caller of this crate closes with all others once the root is entered.
@@ -103,6 +113,19 @@ impl Api {
         self.clone_at(fd, c"", recursive)
     }
 
+    /// Clones what is open alone, with attributes; false where they are to be set once it is attached.
+    pub(crate) fn clone_with(&self, fd: BorrowedFd<'_>, attr: Attr) -> Result<(Tree, bool)> {
+        if self.trees.get() && self.setattr.get() && self.tree_attr.get() == Some(true) {
+            match sys::open_tree_attr(fd, attr.set, attr.clear) {
+                Err(errno) if missing(errno) => self.tree_attr.set(Some(false)),
+                tree => return tree.map(|fd| (Tree::Detached(fd), true)),
+            }
+        }
+        let tree = self.clone_fd(fd, false)?;
+        let set = self.set_detached_attr(&tree, attr, false)?;
+        Ok((tree, set))
+    }
+
     fn clone_at(&self, dir: BorrowedFd<'_>, path: &CStr, recursive: bool) -> Result<Tree> {
         if self.trees.get() {
             let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
@@ -111,7 +134,10 @@ impl Api {
             match open_tree(dir, path, flags) {
                 Err(errno) if missing(errno) => self.trees.set(false),
                 Err(errno) => return Err(errno),
-                Ok(fd) => return Ok(Tree::Detached(fd)),
+                Ok(fd) => {
+                    self.tree_attr.set(self.tree_attr.get().or(Some(true)));
+                    return Ok(Tree::Detached(fd));
+                }
             }
         }
         let source = if path.is_empty() { FdPath::new(dir).as_c_str().to_owned() } else { path.to_owned() };
@@ -188,6 +214,28 @@ impl Api {
                 Ok(mount)
             }
         }
+    }
+
+    /// Mounts a file system by one call of mount(2), where that means the same as the five and more calls that give a
+    /// descriptor of it. False: it takes those, or they can tell better why not.
+    pub(crate) fn mount_at_once(
+        &self,
+        filesystem: &Filesystem,
+        attr: u64,
+        mode: Option<&CStr>,
+        target: BorrowedFd<'_>,
+    ) -> bool {
+        let special = |byte: &u8| matches!(byte, b',' | b'\\' | b'"');
+        let plain = |p: &crate::plan::Parameter| match &p.value {
+            Some(value) => !value.to_bytes().iter().any(special),
+            None => superblock_flag(&p.name).is_none(),
+        };
+        if !self.hosts_proc || filesystem.legacy_flags != 0 || !filesystem.parameters.iter().all(plain) {
+            return false;
+        }
+        let Ok(data) = data(filesystem, mode) else { return false };
+        let (source, kind) = (filesystem.source.as_deref(), Some(&*filesystem.kind));
+        sys::mount(source, FdPath::new(target).as_c_str(), kind, to_ms(attr), data.as_deref()).is_ok()
     }
 
     /// A new file system attached nowhere; None where the kernel or the words ask for mount(2).

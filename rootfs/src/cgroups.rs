@@ -12,6 +12,18 @@ use rustix::io::Errno;
 impl Root<'_> {
     pub(crate) fn mount_cgroups(&mut self, item: Item, mount: &Mount, cgroups: &CgroupMount) -> Result<OwnedFd> {
         let (target, _) = self.target(item, &mount.destination, Missing::Directory, || false)?;
+        let mounted = self.mount_cgroups_on(item, mount, cgroups, target.as_fd())?;
+        self.api.leave(target);
+        Ok(mounted)
+    }
+
+    fn mount_cgroups_on(
+        &self,
+        item: Item,
+        mount: &Mount,
+        cgroups: &CgroupMount,
+        target: BorrowedFd<'_>,
+    ) -> Result<OwnedFd> {
         let attr = mount.attr.unwrap_or_default();
         match cgroups {
             CgroupMount::Unified { parameters, fallback } => {
@@ -22,10 +34,10 @@ impl Root<'_> {
                     ..Filesystem::default()
                 };
                 let again = || self.dir.resolve(&mount.destination);
-                match self.api.mount(&filesystem, attr.set, None, target.as_fd(), again) {
+                match self.api.mount(&filesystem, attr.set, None, target, again) {
                     Err(Errno::PERM | Errno::BUSY) if fallback.is_some() => {
                         let source = fallback.as_ref().map_or(c"", |path| path);
-                        self.bind_cgroup(item, source, attr, target.as_fd(), &mount.destination)
+                        self.bind_cgroup(item, source, attr, target, &mount.destination)
                     }
                     mounted => item.at("mount", mounted),
                 }
@@ -39,7 +51,7 @@ impl Root<'_> {
                 };
                 let again = || self.dir.resolve(&mount.destination);
                 let open = attr.set & !RDONLY;
-                let base = item.at("mount", self.api.mount(&filesystem, open, None, target.as_fd(), again))?;
+                let base = item.at("mount", self.api.mount(&filesystem, open, None, target, again))?;
                 for hierarchy in hierarchies {
                     self.mount_hierarchy(item, mount, hierarchy, base.as_fd(), *fresh)?;
                 }

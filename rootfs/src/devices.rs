@@ -46,7 +46,8 @@ impl Root<'_> {
 
     /// The container's /dev: opened once, kept by its descriptor.
     pub(crate) fn take_dev(&mut self, item: Item) -> Result<OwnedFd> {
-        match self.dev.take() {
+        let fresh = self.fresh.take_if(|(path, _)| *path == c"/dev").map(|(_, fd)| fd);
+        match self.dev.take().or(fresh) {
             Some(fd) => Ok(fd),
             None => item.at("create /dev for", self.dir.resolve_or_create(c"/dev", Missing::Directory)),
         }

@@ -16,7 +16,7 @@ impl Root<'_> {
         item.at("change into", fchdir(&self.dir.fd))?;
         match self.plan.enter {
             Enter::Pivot => self.pivot(item)?,
-            Enter::Move => self.move_over(item)?,
+            Enter::Move => Self::move_over(item)?,
             Enter::Chroot => item.at("chroot into", chroot(c"."))?,
         }
         item.at("change into", chdir(c"/"))?;
@@ -24,6 +24,8 @@ impl Root<'_> {
         if self.plan.enter != Enter::Chroot && wanted != Propagation::SLAVE {
             item.at("set the propagation of", self.api.propagate_root(wanted))?;
         }
+        let fresh = self.fresh.map(|(_, fd)| fd);
+        [Some(self.dir.fd), self.dev, fresh].into_iter().flatten().for_each(|fd| self.api.leave(fd));
         Ok(())
     }
 
@@ -44,7 +46,7 @@ impl Root<'_> {
 
     /// Without pivot_root(2) the host's mounts stay below. Its /proc and /sys go, or a user namespace in the container
     /// could mount them again in full; where they cannot go they are covered.
-    fn move_over(&self, item: Item) -> Result<()> {
+    fn move_over(item: Item) -> Result<()> {
         for path in [c"/proc", c"/sys"] {
             match unmount(path, UnmountFlags::DETACH) {
                 Ok(()) | Err(Errno::NOENT) => {}

@@ -1,9 +1,15 @@
-//! A container's root file system: mounts, devices, links, masked and read-only paths, and the way in.
+//! A container's root file system, and what it is made from.
 //!
-//! It carries out a [`Plan`] inside the container's own mount namespace and leaves nothing on the host. Everything is
-//! reached by descriptors from the root mount, so that a hostile image cannot lead a step elsewhere. Descriptors that it
-//! is done with stay open, close-on-exec, for the caller to close at once when the root is entered. It knows nothing of
-//! config.json.
+//! [`Root`]: mounts, devices, links, masked and read-only paths, and the way in. It carries out a [`Plan`] inside the
+//! container's own mount namespace and leaves nothing on the host. Everything is reached by descriptors from the root
+//! mount, so that a hostile image cannot lead a step elsewhere. Descriptors that it is done with stay open,
+//! close-on-exec, for the caller to close at once when the root is entered.
+//!
+//! On the host: [`image`] reads images, [`store`] keeps their layers unpacked, [`volumes`] are directories that outlive
+//! containers, [`quota`] limits what is written. What they find in images and volumes is a stranger's and followed
+//! nowhere.
+//!
+//! It knows nothing of config.json.
 
 mod api;
 mod cgroups;
@@ -12,6 +18,7 @@ mod copy_up;
 mod devices;
 mod enter;
 mod error;
+mod host;
 pub mod image;
 mod masks;
 mod mounts;
@@ -32,9 +39,11 @@ pub use error::{Failure, Item, Result};
 pub use mounts::may_cover;
 use plan::{Attr, Enter, MappedIds, MountsAre, Plan, Propagation, PropagationKind};
 use resolve::Dir;
-pub use resolve::clean;
+pub use resolve::{clean, open_in_root};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
+use std::ffi::CStr;
+pub use tree::remove_all;
 
 /// The root of one container while it is being built. Each step is one method, in the order to call them.
 pub struct Root<'p> {
@@ -43,6 +52,10 @@ pub struct Root<'p> {
     dir: Dir,
     /// The container's /dev, once something needs it.
     dev: Option<OwnedFd>,
+    /// A new and empty file system at a path without links: what is made in it is made by nobody else.
+    fresh: Option<(&'p CStr, OwnedFd)>,
+    /// A link led to the last target.
+    linked: bool,
     /// Mounts that become read-only when all is in them.
     read_only_later: Vec<OwnedFd>,
     /// The first proc file system that was mounted whole, before anything could cover parts of it.
@@ -52,7 +65,9 @@ pub struct Root<'p> {
 impl<'p> Root<'p> {
     /// Cuts the mount namespace off from the host's, and makes the root a mount of its own.
     pub fn open(plan: &'p Plan, sources: &mut Sources) -> Result<Root<'p>> {
-        let api = Api::new();
+        let mut api = Api::new();
+        // A mount namespace that is joined may have anything there.
+        api.hosts_proc = plan.enter != Enter::Chroot;
         let shared = plan.propagation.kind == PropagationKind::Shared;
         // A shared root needs its peers on the host; all others must not send mount events there.
         if plan.enter != Enter::Chroot && !shared {
@@ -61,7 +76,16 @@ impl<'p> Root<'p> {
         if plan.mounts_are == MountsAre::None {
             // The mount namespace is the host's: nothing is mounted in it.
             let fd = Item::Root.at("open", resolve::open_host(&plan.path))?;
-            return Ok(Root { plan, api, dir: Dir::new(fd), dev: None, read_only_later: Vec::new(), procfs: None });
+            return Ok(Root {
+                plan,
+                api,
+                dir: Dir::new(fd),
+                dev: None,
+                fresh: None,
+                linked: false,
+                read_only_later: Vec::new(),
+                procfs: None,
+            });
         }
         let fd = match Self::tree(&api, plan, sources)? {
             (Tree::Detached(fd), true) => fd,
@@ -87,7 +111,16 @@ impl<'p> Root<'p> {
             let private = Propagation { kind: PropagationKind::Private, recursive: false };
             Item::Root.at("make private", api.propagate_mount(fd.as_fd(), private))?;
         }
-        Ok(Root { plan, api, dir: Dir::new(fd), dev: None, read_only_later: Vec::new(), procfs: None })
+        Ok(Root {
+            plan,
+            api,
+            dir: Dir::new(fd),
+            dev: None,
+            fresh: None,
+            linked: false,
+            read_only_later: Vec::new(),
+            procfs: None,
+        })
     }
 
     /// What becomes the root; true: it is where it belongs already.
@@ -208,7 +241,7 @@ fn map_ids(item: Item, tree: Option<&OwnedFd>, ids: Option<MappedIds>, namespace
     item.at("map ids", sys::mount_map_ids(tree.as_fd(), namespace.as_fd(), ids.recursive))
 }
 
-fn detach(api: &Api, item: Item, path: &std::ffi::CStr, recursive: bool, plan: &Plan) -> Result<Option<OwnedFd>> {
+fn detach(api: &Api, item: Item, path: &CStr, recursive: bool, plan: &Plan) -> Result<Option<OwnedFd>> {
     match item.at("open", api.clone_path(path, recursive))? {
         Tree::Detached(fd) => {
             if plan.propagation.kind != PropagationKind::Shared {

@@ -3,7 +3,7 @@
 use crate::Root;
 use crate::error::{Item, Result};
 use crate::options::RDONLY;
-use crate::plan::{Attr, CText, Filesystem, Parameter};
+use crate::plan::{Attr, CText, Filesystem, Mount, Parameter, What};
 use crate::resolve::open_host;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, fstat, makedev};
@@ -17,8 +17,13 @@ impl Root<'_> {
         for (index, path) in self.plan.readonly_paths.iter().enumerate() {
             let item = Item::Readonly(index as u16);
             let Some(target) = self.existing(item, path)? else { continue };
-            let tree = item.at("clone", self.api.clone_fd(target.as_fd(), true))?;
-            let set = item.at("make read-only", self.api.set_detached_attr(&tree, READ_ONLY, false))?;
+            let (tree, set) = if self.is_bare_proc(path) {
+                item.at("clone", self.api.clone_with(target.as_fd(), READ_ONLY))?
+            } else {
+                let tree = item.at("clone", self.api.clone_fd(target.as_fd(), true))?;
+                let set = item.at("make read-only", self.api.set_detached_attr(&tree, READ_ONLY, false))?;
+                (tree, set)
+            };
             let again = || self.dir.resolve(path);
             let mounted = item.at("bind to itself", self.api.attach(tree, target.as_fd(), again))?;
             if !set {
@@ -28,6 +33,20 @@ impl Root<'_> {
             self.api.leave(target);
         }
         Ok(())
+    }
+
+    /// A path in a proc file system of the container's own with nothing mounted on or below it: one mount is all there is
+    /// to clone.
+    fn is_bare_proc(&self, path: &CStr) -> bool {
+        let path = path.to_bytes();
+        let last = self.plan.mounts.iter().rfind(|mount| mount.destination.to_bytes() == b"/proc");
+        let is_on_it = |mount: &Mount| {
+            let rest = mount.destination.to_bytes().strip_prefix(path);
+            rest.is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'/'))
+        };
+        path.starts_with(b"/proc/")
+            && last.is_some_and(|mount| matches!(&mount.what, What::Filesystem(of) if of.kind.to_bytes() == b"proc"))
+            && !self.plan.mounts.iter().any(is_on_it)
     }
 
     pub(crate) fn mask_paths(&self) -> Result<()> {
@@ -52,7 +71,9 @@ impl Root<'_> {
                     self.cover(item, fd.as_fd(), target.as_fd(), again)?;
                 }
             }
+            self.api.leave(target);
         }
+        [empty, null].into_iter().flatten().for_each(|fd| self.api.leave(fd));
         Ok(())
     }
 
@@ -96,8 +117,7 @@ impl Root<'_> {
         target: BorrowedFd<'_>,
         again: impl Fn() -> rustix::io::Result<OwnedFd>,
     ) -> Result<()> {
-        let tree = item.at("clone", self.api.clone_fd(with, false))?;
-        let set = item.at("make read-only", self.api.set_detached_attr(&tree, READ_ONLY, false))?;
+        let (tree, set) = item.at("clone", self.api.clone_with(with, READ_ONLY))?;
         let mounted = item.at("mask", self.api.attach(tree, target, again))?;
         if !set {
             item.at("make read-only", self.api.set_attr(mounted.as_fd(), READ_ONLY, false))?;

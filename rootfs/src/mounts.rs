@@ -5,10 +5,10 @@ use crate::copy_up::copy_up;
 use crate::error::{Item, Result};
 use crate::options::{NOSYMFOLLOW, RDONLY};
 use crate::plan::{Attr, Filesystem, Mount, What};
-use crate::resolve::Missing;
+use crate::resolve::{Missing, make};
 use crate::{Root, Sources, api};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, fstat, fstatfs};
+use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs, openat};
 use rustix::io::Errno;
 use std::ffi::CStr;
 use std::io::Write;
@@ -33,12 +33,15 @@ pub fn may_cover(destination: &[u8]) -> bool {
     COVERABLE.contains(&destination) || destination == COVERABLE_TOO
 }
 
-impl Root<'_> {
-    pub(crate) fn mount(&mut self, index: u16, mount: &Mount, sources: &mut Sources) -> Result<()> {
+impl<'p> Root<'p> {
+    pub(crate) fn mount(&mut self, index: u16, mount: &'p Mount, sources: &mut Sources) -> Result<()> {
         let item = Item::Mount(index);
         let mounted = match &mount.what {
             What::Bind { source, recursive } => self.bind(index, mount, source, *recursive, sources)?,
-            What::Filesystem(filesystem) => self.mount_filesystem(item, mount, filesystem)?,
+            What::Filesystem(filesystem) => match self.mount_filesystem(item, mount, filesystem)? {
+                Some(mounted) => mounted,
+                None => return Ok(()),
+            },
             What::Cgroup(cgroups) => self.mount_cgroups(item, mount, cgroups)?,
             What::Remount(filesystem) => {
                 let fd = item.at("open", self.dir.resolve(&mount.destination))?;
@@ -53,12 +56,17 @@ impl Root<'_> {
         for propagation in &mount.propagation {
             item.at("set the propagation", self.api.propagate_mount(mounted.as_fd(), *propagation))?;
         }
-        self.api.leave(mounted);
+        let fresh = matches!(&mount.what, What::Filesystem(filesystem) if is_fresh(filesystem)) && !self.linked;
+        if fresh && self.fresh.as_ref().is_none_or(|(path, _)| *path == &*mount.destination) {
+            self.fresh = Some((&mount.destination, mounted));
+        } else {
+            self.api.leave(mounted);
+        }
         Ok(())
     }
 
     fn bind(
-        &self,
+        &mut self,
         index: u16,
         mount: &Mount,
         source: &CStr,
@@ -125,7 +133,8 @@ impl Root<'_> {
         }
     }
 
-    fn mount_filesystem(&mut self, item: Item, mount: &Mount, filesystem: &Filesystem) -> Result<OwnedFd> {
+    /// The mount, or None where nothing more is to be done to it.
+    fn mount_filesystem(&mut self, item: Item, mount: &Mount, filesystem: &Filesystem) -> Result<Option<OwnedFd>> {
         let kind = filesystem.kind.to_bytes();
         let proc = kind == b"proc";
         let (target, made) = if proc || kind == b"sysfs" {
@@ -137,9 +146,21 @@ impl Root<'_> {
         let mode = if tmpfs && !made { inherited_mode(item, filesystem, target.as_fd())? } else { None };
         let mode = mode.as_ref().map(|text| CStr::from_bytes_until_nul(text).unwrap_or(c"755"));
         let mut attr = mount.attr.unwrap_or_default().set;
-        let later = attr & RDONLY != 0 && (tmpfs || mount.destination.to_bytes() == b"/dev");
+        let is_dev = mount.destination.to_bytes() == b"/dev";
+        let later = attr & RDONLY != 0 && (tmpfs || is_dev);
         if later {
             attr &= !RDONLY;
+        }
+        let kept = proc && self.plan.keep_procfs;
+        let plain = mount.recursive.is_none() && mount.propagation.is_empty() && attr & RDONLY == 0 && !later;
+        if plain
+            && !is_dev
+            && !kept
+            && !filesystem.copy_up
+            && self.api.mount_at_once(filesystem, attr, mode, target.as_fd())
+        {
+            self.api.leave(target);
+            return Ok(None);
         }
         // Linux 5.10 to 5.13 have the flag in mount(2) only; fsmount(2) refuses it.
         let symfollow = attr & NOSYMFOLLOW;
@@ -161,10 +182,10 @@ impl Root<'_> {
         if later {
             self.read_only_later.push(item.at("keep", rustix::io::fcntl_dupfd_cloexec(&mounted, 3))?);
         }
-        if proc && self.plan.keep_procfs && self.procfs.is_none() && filesystem.parameters.is_empty() {
+        if kept && self.procfs.is_none() && filesystem.parameters.is_empty() {
             self.procfs = Some(item.at("keep", rustix::io::fcntl_dupfd_cloexec(&mounted, 3))?);
         }
-        Ok(mounted)
+        Ok(Some(mounted))
     }
 
     /// proc and sysfs go on a directory that no link leads to: what is written to them later must be them
@@ -188,7 +209,7 @@ impl Root<'_> {
     /// Finds or makes the place to mount on; true if it was made. A place that a link led into a proc file system is refused; what the
     /// destination itself says was checked by the plan.
     pub(crate) fn target(
-        &self,
+        &mut self,
         item: Item,
         destination: &CStr,
         missing: Missing,
@@ -197,12 +218,24 @@ impl Root<'_> {
         if destination.to_bytes() == b"/proc" && !source_is_procfs() {
             return item.fail("only a proc file system may be mounted on /proc", Errno::PERM);
         }
+        self.linked = false;
+        if let Some((path, dir)) = &self.fresh {
+            match name_in(path, destination).map(|name| make_in(dir.as_fd(), name, missing)) {
+                Some(Ok(made)) => return Ok((made, true)),
+                Some(Err(_)) => {}
+                // It may be covered by what comes now.
+                None if path.to_bytes().starts_with(destination.to_bytes()) => self.fresh = None,
+                None => {}
+            }
+        }
         match self.dir.resolve_without_links(destination) {
             Ok(fd) => Ok((fd, false)),
             Err(errno @ (Errno::LOOP | Errno::NOENT | Errno::NOTDIR)) => {
                 if let Ok(fd) = self.dir.make_last(destination, missing) {
                     return Ok((fd, true));
                 }
+                // It may lead to what is fresh, and be covered by what comes now.
+                (self.fresh, self.linked) = (None, true);
                 let made = errno == Errno::NOENT || self.dir.resolve(destination).is_err();
                 let fd = item.at("create mount point", self.dir.resolve_or_create(destination, missing))?;
                 if is_procfs(fd.as_fd()) && !may_cover(destination.to_bytes()) && !source_is_procfs() {
@@ -221,6 +254,23 @@ impl Root<'_> {
         let (a, b) = (item.at("open", fstat(fd))?, item.at("open", fstat(&self.dir.fd))?);
         Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
     }
+}
+
+fn is_fresh(filesystem: &Filesystem) -> bool {
+    filesystem.kind.to_bytes() == b"tmpfs" && !filesystem.copy_up
+}
+
+/// What a path is called in the directory, if it lies there.
+fn name_in<'d>(dir: &CStr, destination: &'d CStr) -> Option<&'d CStr> {
+    let length = dir.count_bytes();
+    let rest = destination.to_bytes().strip_prefix(dir.to_bytes())?.strip_prefix(b"/")?;
+    let name = CStr::from_bytes_with_nul(&destination.to_bytes_with_nul()[length + 1..]).ok()?;
+    (!rest.is_empty() && !rest.contains(&b'/')).then_some(name)
+}
+
+fn make_in(dir: BorrowedFd<'_>, name: &CStr, missing: Missing) -> rustix::io::Result<OwnedFd> {
+    make(dir, name, missing == Missing::File)?;
+    openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn is_procfs(fd: BorrowedFd<'_>) -> bool {

@@ -5,6 +5,7 @@
 
 use crate::api::{Api, FSCONFIG_VALUE, missing};
 use crate::error::{Item, Result};
+use crate::options;
 use crate::plan::{CText, MappedIds, Parameter, Propagation, PropagationKind};
 use crate::sys::{self, FdPath};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -193,7 +194,8 @@ impl<'l> Opened<'l> {
 /// mount to. The descriptor is of the mount's root; true: it is attached.
 ///
 /// # Errors
-/// What the kernel says; EINVAL too for a single layer that nothing is written to, which is no overlay.
+/// What the kernel says; EINVAL too for a single layer that nothing is written to, which is no overlay, and E2BIG for more
+/// layers than an older kernel can be told of.
 pub fn mount(layers: &Layers, target: Option<&CStr>) -> rustix::io::Result<(OwnedFd, bool)> {
     let opened = Opened::new(layers)?;
     match (opened.detached()?, target) {
@@ -206,12 +208,18 @@ pub fn mount(layers: &Layers, target: Option<&CStr>) -> rustix::io::Result<(Owne
     }
 }
 
-/// The layers by a descriptor of their root, which is attached nowhere.
+/// The layers by a descriptor of their root, which is attached nowhere: to look at, not to run or to reach devices by
+/// (Linux 5.12).
 ///
 /// # Errors
 /// What the kernel says.
 pub fn view(layers: &Layers) -> rustix::io::Result<OwnedFd> {
-    detached_tree(&Api::new(), layers).map_err(|failure| failure.errno)
+    let view = detached_tree(&Api::new(), layers).map_err(|failure| failure.errno)?;
+    let attr = options::NODEV | options::NOSUID | options::NOEXEC;
+    match sys::mount_setattr(view.as_fd(), c"", libc::AT_EMPTY_PATH, attr, 0, 0) {
+        Err(errno) if !missing(errno) => Err(errno),
+        _ => Ok(view),
+    }
 }
 
 /// The layers as one tree: a mount that is attached nowhere, or for `target`'s namespace at `target`.
@@ -222,7 +230,12 @@ pub(crate) fn tree(api: &Api, layers: &Layers, target: Option<&CStr>) -> Result<
             crate::api::Tree::Detached(fd) => Ok((fd, false)),
             crate::api::Tree::Path { .. } => Item::Layers.fail("open the layer", Errno::NOSYS),
         },
-        _ => Item::Layers.at("mount the overlay", mount(layers, target)),
+        _ => match mount(layers, target) {
+            Err(Errno::TOOBIG) => {
+                Item::Layers.fail("mount the overlay by mount(2), which takes 4095 bytes", Errno::TOOBIG)
+            }
+            mounted => Item::Layers.at("mount the overlay", mounted),
+        },
     }
 }
 
@@ -332,6 +345,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn devices_of_a_view_cannot_be_opened() {
+        let directory = std::env::temp_dir().join(format!("rootfs-view-{}", std::process::id()));
+        let paths = ["a", "b"].map(|name| directory.join(name));
+        paths.iter().for_each(|path| std::fs::create_dir_all(path).unwrap());
+        let kind = rustix::fs::FileType::CharacterDevice;
+        rustix::fs::mknodat(CWD, paths[0].join("null"), kind, Mode::RUSR, rustix::fs::makedev(1, 3)).unwrap();
+        let paths = paths.map(|path| CText::new(path.to_str().unwrap()).unwrap());
+        for count in [1, 2] {
+            let view = view(&Layers { lower: paths[..count].to_vec(), ..Layers::default() }).unwrap();
+            let opened = rustix::fs::openat(&view, c"null", OFlags::RDONLY, Mode::empty());
+            assert_eq!(opened.unwrap_err(), Errno::ACCESS);
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
     fn words_of_an_overlay() {
         let layers = Layers::parse(["index=off", "lowerdir=/a\\:b:/c", "upperdir=/u", "workdir=/w", "ro"]).unwrap();
         let lower: Vec<String> = layers.lower.iter().map(ToString::to_string).collect();
@@ -342,5 +371,15 @@ mod tests {
         for wrong in [&["upperdir=/u"][..], &["lowerdir=/a", "workdir=/w"], &["lowerdir=/a", "x=\0"]] {
             assert!(Layers::parse(wrong.iter().copied()).is_none(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn more_layers_than_mount_takes_words_for() {
+        // Of each lower directory the word has 16 bytes at least.
+        let lower = vec![CText::new("/").unwrap(); 256];
+        let layers = Layers { lower, ..Layers::default() };
+        assert_eq!(Opened::new(&layers).unwrap().attached(c"/nowhere"), Err(Errno::TOOBIG));
+        let layers = Layers { lower: layers.lower[..2].to_vec(), ..Layers::default() };
+        assert_eq!(Opened::new(&layers).unwrap().attached(c"/nowhere"), Err(Errno::NOENT));
     }
 }

@@ -5,9 +5,10 @@
 //! one. A number is free when nothing belongs to it: a process that is killed here leaves at most a limit that limits
 //! nothing. overlay's upper and work directory both have to be below the directory.
 
+use crate::host::{read_all, wait_for_lock};
 use crate::sys::{self, DiskQuota, FdPath, QuotasOf};
 use crate::tree;
-use crate::volumes::{Context, Error, Result, read_all, wait_for_lock};
+use crate::volumes::{Context, Error, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, SeekFrom, fstat, fstatfs, major, minor, openat, readlink, seek, stat};
 use rustix::io::Errno;
@@ -49,20 +50,32 @@ pub fn limit(store: &Path, dir: BorrowedFd<'_>, bytes: u64) -> Result<u32> {
         if taken.contains(&project) || !quotas.is_free(project)? {
             continue;
         }
-        quotas.set_limit(project, bytes)?;
         quotas.set_project(project)?;
-        // Another store on this file system may have chosen it at the same time.
-        if quotas.get(project)?.inodes <= 1 {
-            write_number(last.as_fd(), project).context(|| format!("write {}", file.display()))?;
-            return Ok(project);
+        let limited = match quotas.get(project) {
+            // Another store on this file system has chosen it at the same time, and its limit is not to be touched.
+            Ok(quota) if quota.inodes > 1 => {
+                quotas.set_project(0)?;
+                continue;
+            }
+            Ok(_) => write_number(last.as_fd(), project)
+                .context(|| format!("write {}", file.display()))
+                .and_then(|()| quotas.set_limit(project, bytes)),
+            Err(error) => Err(error),
+        };
+        if limited.is_err() {
+            // The first error is the one to tell.
+            quotas.set_project(0).ok();
         }
-        quotas.set_project(0)?;
+        return limited.map(|()| project);
     }
     Err(Error::Refused(format!("limit the size of {}: no project is free from {FIRST} on", quotas.path)))
 }
 
 /// Takes a limit away that [`limit`] has set; all that is below the directory is to be removed next. A directory without
 /// one is left as it is.
+///
+/// # Errors
+/// The directory's project cannot be read, or its limit not be set.
 pub fn release(dir: BorrowedFd<'_>) -> Result<()> {
     let mut quotas = Quotas::of(dir)?;
     match sys::ioctl_get_fsxattr(quotas.dir.as_fd()) {

@@ -5,19 +5,21 @@
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat};
 use rustix::io::{Errno, Result};
+use rustix::path::Arg;
 use std::cell::Cell;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 
 /// As many links as the kernel follows.
 const MAX_LINKS: usize = 40;
-/// A rename elsewhere on the machine makes openat2 answer EAGAIN.
+/// Calls of openat2 until it is believed that it will not succeed.
 const MAX_TRIES: usize = 128;
 
 /// A directory that is `/` for every path given here.
 pub(crate) struct Dir {
     pub(crate) fd: OwnedFd,
     openat2: Cell<bool>,
+    made: Cell<u64>,
 }
 
 /// What to create where a mount point is missing.
@@ -29,7 +31,12 @@ pub(crate) enum Missing {
 
 impl Dir {
     pub(crate) fn new(fd: OwnedFd) -> Dir {
-        Dir { fd, openat2: Cell::new(true) }
+        Dir { fd, openat2: Cell::new(true), made: Cell::new(0) }
+    }
+
+    /// How many directories and files [`Dir::resolve_or_create`] has made so far.
+    pub(crate) fn made(&self) -> u64 {
+        self.made.get()
     }
 
     /// Opens a path for its name only (O_PATH), links followed inside the root.
@@ -61,15 +68,10 @@ impl Dir {
 
     fn open(&self, path: &CStr, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd> {
         if self.openat2.get() {
-            for _ in 0..MAX_TRIES {
-                match openat2(self.fd.as_fd(), path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-                    Err(Errno::AGAIN) => continue,
-                    Err(Errno::NOSYS | Errno::PERM) => {
-                        self.openat2.set(false);
-                        break;
-                    }
-                    answer => return answer,
-                }
+            match again(|| openat2(self.fd.as_fd(), path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)) {
+                Err(Errno::AGAIN) => {}
+                Err(Errno::NOSYS | Errno::PERM) => self.openat2.set(false),
+                answer => return answer,
             }
         }
         let found = self.walk(path, resolve.contains(ResolveFlags::NO_SYMLINKS))?;
@@ -121,7 +123,10 @@ impl Dir {
                     let single = CString::new(name).map_err(|_| Errno::INVAL)?;
                     let last = pending.is_empty() && missing == Missing::File;
                     match make(here.as_fd(), &single, last) {
-                        Ok(()) => here = self.resolve(&next_path)?,
+                        Ok(()) => {
+                            self.made.set(self.made.get() + 1);
+                            here = self.resolve(&next_path)?;
+                        }
                         Err(Errno::EXIST) => {
                             links += 1;
                             if links > MAX_LINKS {
@@ -152,7 +157,7 @@ fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> {
 }
 
 /// One component, never through a link.
-fn make(dir: BorrowedFd<'_>, name: &CStr, file: bool) -> Result<()> {
+pub(crate) fn make(dir: BorrowedFd<'_>, name: &CStr, file: bool) -> Result<()> {
     if !file {
         return mkdirat(dir, name, Mode::from_raw_mode(0o755));
     }
@@ -173,7 +178,62 @@ pub fn clean(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
+/// Opens a path as a process with this root would, with openat2(2): no link leads out of it, and none of proc is
+/// followed.
+///
+/// # Errors
+/// What the kernel says.
+pub fn open_in_root(root: BorrowedFd<'_>, path: impl Arg + Copy, flags: OFlags) -> Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    again(|| openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve))
+}
+
+/// A rename elsewhere on the machine makes openat2(2) answer EAGAIN, and a signal EINTR.
+pub(crate) fn again(open: impl Fn() -> Result<OwnedFd>) -> Result<OwnedFd> {
+    for _ in 0..MAX_TRIES {
+        match open() {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            answer => return answer,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
 /// Opens a path of the host for its name only.
 pub(crate) fn open_host(path: &CStr) -> Result<OwnedFd> {
     openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn paths_of_a_root() {
+        let root = std::env::temp_dir().join(format!("rootfs-in-root-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("etc")).unwrap();
+        std::fs::write(root.join("etc/passwd"), "the root's").unwrap();
+        symlink("/etc/passwd", root.join("absolute")).unwrap();
+        symlink("../../etc/passwd", root.join("climbing")).unwrap();
+        symlink("/proc/self/root", root.join("etc/proc")).unwrap();
+        let dir = open_host(&CString::new(root.as_os_str().as_bytes()).unwrap()).unwrap();
+        for path in ["etc/passwd", "/etc/passwd", "absolute", "climbing", "../etc/../../etc/passwd"] {
+            let file = std::fs::File::from(open_in_root(dir.as_fd(), path, OFlags::RDONLY).unwrap());
+            assert_eq!(std::io::read_to_string(file).unwrap(), "the root's", "{path}");
+        }
+        assert_eq!(open_in_root(dir.as_fd(), "etc/proc", OFlags::PATH).unwrap_err(), Errno::NOENT);
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn what_a_rename_disturbs_is_tried_again() {
+        let tries = Cell::new(0);
+        let opened = again(|| {
+            tries.set(tries.get() + 1);
+            if tries.get() < 3 { Err(Errno::AGAIN) } else { open_host(c"/") }
+        });
+        assert!(opened.is_ok());
+        assert_eq!(again(|| Err(Errno::AGAIN)).unwrap_err(), Errno::AGAIN);
+    }
 }

@@ -3,9 +3,10 @@
 //! Nothing is followed, no mount is crossed, and two descriptors are enough however deep a tree is: the way back up is
 //! `..`, believed only where it leads to the directory that was left.
 
+use crate::resolve::again;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, fstat, openat, openat2, statat, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, fstat, openat, openat2, statat, unlinkat,
 };
 use rustix::io::{Errno, Result};
 use std::collections::HashSet;
@@ -14,7 +15,7 @@ use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// A rename elsewhere on the machine makes openat2 answer EAGAIN.
+/// Looks at a directory that still has something in it after it was emptied.
 const MAX_TRIES: usize = 128;
 /// What opens a directory to read it.
 pub(crate) const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -128,13 +129,7 @@ fn level<V: Visit>(dir: BorrowedFd<'_>, visit: &mut V, way: &mut Vec<CString>) -
 /// and O_NOFOLLOW.
 pub(crate) fn open(dir: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    for _ in 0..MAX_TRIES {
-        match openat2(dir, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            answer => return answer,
-        }
-    }
-    Err(Errno::AGAIN)
+    again(|| openat2(dir, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve))
 }
 
 /// The same directory, to be read.
@@ -231,6 +226,24 @@ impl Visit for Size {
     }
 }
 
+/// Removes what is at a path of the host, with all that is in it. It need not be there. No link is followed but those on
+/// the way to it, and two descriptors are enough however deep it is.
+///
+/// # Errors
+/// What the kernel says; EBUSY if something is mounted in it, which is not touched.
+pub fn remove_all(path: &Path) -> Result<()> {
+    let name = CString::new(path.file_name().ok_or(Errno::INVAL)?.as_bytes()).map_err(|_| Errno::INVAL)?;
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = match openat(CWD, above, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        dir => dir?,
+    };
+    remove(dir.as_fd(), &name).map_err(|stopped| match stopped.errno {
+        Errno::XDEV => Errno::BUSY,
+        errno => errno,
+    })
+}
+
 /// Removes what is called `name`, with all that is in it. Nothing that is mounted in it is touched: then it fails.
 pub(crate) fn remove(dir: BorrowedFd<'_>, name: &CStr) -> core::result::Result<(), Stopped> {
     let stopped = |what: &str, errno| Stopped { what: what.to_owned(), path: PathBuf::new(), errno };
@@ -292,4 +305,38 @@ fn remove_directory(parent: BorrowedFd<'_>, dir: OwnedFd, name: &CStr) -> Step<(
 /// `path` below `root`, for a message.
 pub(crate) fn joined(root: &Path, path: &Path) -> PathBuf {
     if path.as_os_str().is_empty() { root.to_owned() } else { root.join(path) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+    use std::fs;
+
+    #[test]
+    fn trees_of_any_depth_go_and_mounts_stay() {
+        let top = std::env::temp_dir().join(format!("rootfs-remove-all-{}", std::process::id()));
+        fs::create_dir_all(top.join("kept")).unwrap();
+        std::os::unix::fs::symlink(top.join("kept"), top.join("link")).unwrap();
+        remove_all(&top.join("link")).unwrap();
+        remove_all(&top.join("no/such")).unwrap();
+        // Deeper than a path or the number of descriptors would let it be.
+        let mut here = openat(CWD, &top, OFlags::RDONLY | DIRECTORY, Mode::empty()).unwrap();
+        for _ in 0..3000 {
+            rustix::fs::mkdirat(&here, c"deep", Mode::RWXU).unwrap();
+            here = openat(&here, c"deep", OFlags::RDONLY | DIRECTORY, Mode::empty()).unwrap();
+        }
+        remove_all(&top.join("deep")).unwrap();
+        fs::create_dir_all(top.join("tree/mnt")).unwrap();
+        mount("none", top.join("tree/mnt"), "tmpfs", MountFlags::empty(), None).unwrap();
+        fs::write(top.join("tree/mnt/file"), "").unwrap();
+        let refused = remove_all(&top.join("tree"));
+        let there = top.join("tree/mnt/file").exists();
+        unmount(top.join("tree/mnt"), UnmountFlags::DETACH).unwrap();
+        assert_eq!((refused, there), (Err(Errno::BUSY), true));
+        remove_all(&top.join("tree")).unwrap();
+        assert_eq!(fs::read_dir(&top).unwrap().count(), 1);
+        remove_all(&top).unwrap();
+        assert!(!top.exists());
+    }
 }

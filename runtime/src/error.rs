@@ -46,6 +46,9 @@ pub(crate) enum Error {
     /// A system call that failed; `what` names the operation and its arguments.
     #[error("{what}: {}", text(*errno))]
     Sys { what: String, errno: Errno },
+    /// Another command holds what this one would wait for no longer.
+    #[error("{0}")]
+    Busy(String),
     /// A file of the state directory that does not read back.
     #[error("state of container {id}: {problem}")]
     State { id: String, problem: String },

@@ -1,11 +1,11 @@
 //! Times as runc prints them: RFC 3339 with nanoseconds, UTC.
 
-use rustix::time::{ClockId, clock_gettime};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The present, as `2026-01-31T23:59:59.123456789Z`; zeros at the end of the fraction are left out as Go does.
 pub(crate) fn now() -> String {
-    let now = clock_gettime(ClockId::Realtime);
-    format(now.tv_sec, now.tv_nsec)
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format(now.as_secs() as i64, i64::from(now.subsec_nanos()))
 }
 
 /// A time in seconds since 1970 in the same form.

@@ -213,10 +213,16 @@ fn ends_within(pid: Pid, limit: Duration) -> std::io::Result<bool> {
     }
 }
 
-/// How long a call of a runtime may take.
+/// How long a call of a runtime may take: at most a day.
 fn deadline() -> Duration {
-    let seconds = std::env::var(DEADLINE_VARIABLE).ok().and_then(|text| text.parse().ok());
-    seconds.map_or(DEADLINE, Duration::from_secs)
+    let Ok(text) = std::env::var(DEADLINE_VARIABLE) else { return DEADLINE };
+    match text.parse() {
+        Ok(seconds @ 1..=86_400) => Duration::from_secs(seconds),
+        _ => {
+            log::warn!("{DEADLINE_VARIABLE}: {text:?} is no number of seconds from 1 to 86400");
+            DEADLINE
+        }
+    }
 }
 
 fn late(program: &Path, what: &str, limit: Duration) -> Error {

@@ -2,7 +2,8 @@
 //! that names a configuration and uncompressed layers by their names in the archive.
 
 use super::document::{self, DockerImage, wrong};
-use super::layout::{distance, familiar, of, tag};
+use super::layout::{distance, of};
+use super::names::{familiar, is_name, stored, tag};
 use super::source::Source;
 use super::{Digest, Error, Image, Layer, Platform};
 
@@ -12,14 +13,13 @@ pub(super) fn open(
     reference: Option<&str>,
     platform: &Platform,
 ) -> Result<Image, Error> {
-    let images = document::docker_images(manifest)?;
+    let mut images = document::docker_images(manifest)?;
+    images.iter_mut().for_each(|image| image.repo_tags.retain(|name| is_name(name)));
     let (image, name) = choose(source, &images, reference)?;
     let missing = |name: &str| wrong("manifest.json", format!("names {name:?}, which is not in the archive"));
     let config_json = source.document(&image.config)?.ok_or_else(|| missing(&image.config))?;
     let id = Digest::of(&config_json);
-    // The name is the digest, with or without a directory and an extension.
-    let file = image.config.rsplit('/').next().unwrap_or_default();
-    let hex = file.strip_suffix(".json").unwrap_or(file);
+    let hex = hex(image);
     if hex.len() == 64 && hex != id.hex() {
         return Err(Error::Content { what: image.config.clone(), why: format!("its content has digest {id}") });
     }
@@ -39,7 +39,14 @@ pub(super) fn open(
         Ok(Layer { diff_id: Digest::parse(diff_id)?, size: blob.size, digest: None, blob: Some(blob) })
     });
     let layers = layers.collect::<Result<_, Error>>()?;
+    let name = name.and_then(|name| stored(source.path(), &name));
     Ok(Image { name: name.unwrap_or_else(|| id.to_string()), id, config, config_json, layers })
+}
+
+/// What the configuration is called: its digest, with or without a directory and an extension.
+fn hex(image: &DockerImage) -> &str {
+    let file = image.config.rsplit('/').next().unwrap_or_default();
+    file.strip_suffix(".json").unwrap_or(file)
 }
 
 fn choose<'i>(
@@ -62,6 +69,11 @@ fn choose<'i>(
             _ => Err(Error::Ambiguous { path: path(), names: names(&all) }),
         };
     };
+    if let Ok(digest) = Digest::parse(reference) {
+        let image = images.iter().find(|image| hex(image) == digest.hex());
+        let missing = || Error::NoSuchName { path: path(), name: reference.to_owned(), names: names(&all) };
+        return image.map(|image| (image, image.repo_tags.first().cloned())).ok_or_else(missing);
+    }
     let with = |matches: &dyn Fn(&str) -> bool| -> Vec<(&'i DockerImage, Option<String>)> {
         let name = |image: &DockerImage| image.repo_tags.iter().find(|name| matches(name)).cloned();
         images.iter().filter_map(|image| name(image).map(|name| (image, Some(name)))).collect()

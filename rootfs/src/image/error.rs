@@ -2,7 +2,7 @@
 
 use super::Platform;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why an image cannot be read. One sentence each, for people.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +74,18 @@ pub enum Error {
     Digest(String),
 }
 
+impl Error {
+    /// The same with the path of the image, where it says only which part of it is wrong.
+    pub(super) fn about(self, path: &Path) -> Error {
+        let with = |what: String| format!("{}: {what}", path.display());
+        match self {
+            Error::Document { what, why } => Error::Document { what: with(what), why },
+            Error::Content { what, why } => Error::Content { what: with(what), why },
+            other => other,
+        }
+    }
+}
+
 fn those(names: &[String]) -> String {
     if names.is_empty() { String::new() } else { format!(", but {}", list(names)) }
 }
@@ -84,7 +96,11 @@ fn list(names: &[String]) -> String {
     let mut names: Vec<&String> = names.iter().collect();
     names.sort();
     names.dedup();
-    let shown: Vec<String> = names.iter().take(MOST).map(|name| name.chars().take(256).collect()).collect();
+    let shown: Vec<String> = names
+        .iter()
+        .take(MOST)
+        .map(|name| name.chars().take(256).collect::<String>().escape_debug().to_string())
+        .collect();
     match names.len().saturating_sub(MOST) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),

@@ -1,6 +1,7 @@
 //! Image layouts: from index.json to the one manifest that is meant.
 
 use super::document::{self, Role, role, wrong};
+use super::names::{familiar, is_digest, is_name, stored, tag};
 use super::source::Source;
 use super::{Digest, Error, Image, Layer, Platform};
 use oci_spec::image::{Descriptor, ImageManifest};
@@ -32,24 +33,23 @@ pub(super) fn open(source: Source, reference: Option<&str>, platform: &Platform)
         });
     }
     let chosen = choose(&source, &images, reference)?;
-    let mut search = Search { source: &source, platform, best: None, there: BTreeSet::new(), documents: 0 };
+    let mut search =
+        Search { source: &source, platform, top: String::new(), best: None, there: BTreeSet::new(), documents: 0 };
     for descriptor in &chosen {
-        search.descriptor(descriptor, 0)?;
+        search.image(descriptor)?;
     }
     let there = search.there.into_iter().collect();
     let Some(found) = search.best else {
         return Err(Error::NoPlatform { path: source.path().to_owned(), platform: platform.clone(), there });
     };
-    let name = reference.filter(|reference| !is_digest(reference)).map(str::to_owned);
-    let own = chosen.iter().find_map(|descriptor| names(descriptor).into_iter().next());
-    image(
-        &source,
-        found,
-        match (own, name) {
-            (Some(own), _) => Some(own),
-            (None, name) => name,
-        },
-    )
+    if found.rivals.len() > 1 {
+        return Err(Error::Ambiguous { path: source.path().to_owned(), names: found.rivals });
+    }
+    let called = || chosen.iter().flat_map(|descriptor| names(descriptor));
+    // One with a repository, if there is any.
+    let name = called().find(|name| name.contains([':', '/'])).or_else(|| called().next());
+    let name = name.and_then(|name| stored(source.path(), &name));
+    image(&source, found, name)
 }
 
 /// The descriptors of index.json that are meant. Several are one image for several platforms.
@@ -69,10 +69,11 @@ fn choose<'d>(
     let with = |matches: &dyn Fn(&str) -> bool| -> Vec<&Descriptor> {
         images.iter().copied().filter(|image| names(image).iter().any(|name| matches(name))).collect()
     };
-    let mut found = with(&|name| familiar(name) == familiar(reference));
-    if found.is_empty() && is_digest(reference) {
-        found = images.iter().copied().filter(|image| image.digest().as_ref() == reference).collect();
-    }
+    let mut found = match is_digest(reference) {
+        // Of whatever name: it is what is pinned.
+        true => images.iter().copied().filter(|image| image.digest().as_ref() == reference).collect(),
+        false => with(&|name| familiar(name) == familiar(reference)),
+    };
     if found.is_empty() {
         found = with(&|name| tag(name) == Some(reference));
         if found.iter().any(|image| names(image) != names(found[0])) {
@@ -86,30 +87,15 @@ fn choose<'d>(
     Ok(found)
 }
 
-/// Names of an image, the fullest first.
+/// Names of an image, the fullest first, as far as it may be called so.
 fn names(descriptor: &Descriptor) -> Vec<String> {
     let Some(annotations) = descriptor.annotations() else { return Vec::new() };
-    let name = |key| annotations.get(key).filter(|name| !name.is_empty()).cloned();
+    let name = |key| annotations.get(key).filter(|name| is_name(name)).cloned();
     [name(FULL_NAME), name(REF_NAME)].into_iter().flatten().collect()
 }
 
 fn label(descriptor: &Descriptor) -> String {
     names(descriptor).into_iter().next().unwrap_or_else(|| descriptor.digest().to_string())
-}
-
-/// A name without what Docker leaves out of it.
-pub(crate) fn familiar(name: &str) -> &str {
-    let name = name.strip_prefix("docker.io/").unwrap_or(name);
-    name.strip_prefix("library/").unwrap_or(name)
-}
-
-/// The tag of a name.
-pub(super) fn tag(name: &str) -> Option<&str> {
-    name.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.contains('/'))
-}
-
-fn is_digest(reference: &str) -> bool {
-    Digest::parse(reference).is_ok()
 }
 
 fn role_of(descriptor: &Descriptor) -> Role {
@@ -120,19 +106,29 @@ fn role_of(descriptor: &Descriptor) -> Role {
 struct Found {
     digest: Digest,
     manifest: ImageManifest,
+    platform: Platform,
     /// Smaller fits better.
     distance: u8,
+    /// The digest in index.json that led to it, and those that led to others which fit as well.
+    rivals: Vec<String>,
 }
 
 struct Search<'s> {
     source: &'s Source,
     platform: &'s Platform,
+    /// The digest in index.json that is being followed.
+    top: String,
     best: Option<Found>,
     there: BTreeSet<String>,
     documents: usize,
 }
 
 impl Search<'_> {
+    fn image(&mut self, descriptor: &Descriptor) -> Result<(), Error> {
+        self.top = descriptor.digest().to_string();
+        self.descriptor(descriptor, 0)
+    }
+
     fn descriptor(&mut self, descriptor: &Descriptor, depth: usize) -> Result<(), Error> {
         let role = role_of(descriptor);
         if role == Role::Other {
@@ -171,12 +167,19 @@ impl Search<'_> {
             Some(said) => said,
             None => self.of_configuration(&manifest)?,
         };
-        match distance(self.platform, &platform) {
-            Some(distance) if self.best.as_ref().is_none_or(|best| distance < best.distance) => {
-                self.best = Some(Found { digest, manifest, distance });
+        let Some(distance) = distance(self.platform, &platform) else {
+            self.there.insert(platform.to_string());
+            return Ok(());
+        };
+        match &mut self.best {
+            Some(best) if best.distance < distance => {}
+            // The order in an index is its maker's choice, and there may be more to tell platforms apart by than is read.
+            Some(best) if best.distance == distance => {
+                if best.digest != digest && best.platform == platform && !best.rivals.contains(&self.top) {
+                    best.rivals.push(self.top.clone());
+                }
             }
-            Some(_) => {}
-            None => drop(self.there.insert(platform.to_string())),
+            _ => self.best = Some(Found { digest, manifest, platform, distance, rivals: vec![self.top.clone()] }),
         }
         Ok(())
     }

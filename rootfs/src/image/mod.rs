@@ -9,6 +9,7 @@ mod document;
 mod error;
 mod exchange;
 mod layout;
+mod names;
 mod platform;
 mod source;
 mod stream;
@@ -16,7 +17,7 @@ pub(crate) mod tar;
 
 pub use digest::Digest;
 pub use error::Error;
-pub(crate) use layout::familiar;
+pub(crate) use names::familiar;
 pub use oci_spec::image::ImageConfiguration;
 pub use platform::Platform;
 pub(crate) use stream::stream;
@@ -47,13 +48,17 @@ pub struct Layer {
 }
 
 impl Image {
-    /// Finds an image in a layout or an archive. The reference is one of its names or only the tag; without one the
-    /// image has to be the only one. Of images for several platforms it is the first that fits.
+    /// Finds an image in a layout or an archive. The reference is one of its names or only the tag, or its digest, which
+    /// no name stands for; without one the image has to be the only one. Of images for several platforms it is the one that fits best.
     ///
     /// # Errors
     ///
     /// See [`Error`].
     pub fn open(path: &Path, reference: Option<&str>, platform: &Platform) -> Result<Image, Error> {
+        Image::find(path, reference, platform).map_err(|error| error.about(path))
+    }
+
+    fn find(path: &Path, reference: Option<&str>, platform: &Platform) -> Result<Image, Error> {
         let source = Source::open(path)?;
         // Docker writes both: its layouts have a manifest.json for older readers.
         if source.is_archive()
@@ -65,7 +70,9 @@ impl Image {
         layout::open(source, reference, platform)
     }
 
-    /// What it is called in the store: the name that the image has, else its digest.
+    /// What it is called in the store: the name that the image has, its file's with a tag if that alone is its name, else
+    /// its digest. What is called like a digest, is longer than 255 bytes or has other characters than names have has no
+    /// name.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -3,7 +3,9 @@
 
 use super::tar::{BLOCK, Input, Kind, Reader, truncated};
 use super::{Digest, Error};
-use rustix::fs::{Mode, OFlags};
+use crate::sys::FdPath;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, Read};
@@ -13,8 +15,8 @@ use std::sync::Arc;
 
 /// The largest document, such as a manifest, in bytes.
 const MAX_DOCUMENT: u64 = 4 << 20;
-/// More members than any archive of images has.
-const MAX_MEMBERS: usize = 100_000;
+/// More members than any archive of images has, those that come twice and extended headers among them.
+const MAX_MEMBERS: u64 = 100_000;
 /// Links from member to member.
 const MAX_LINKS: usize = 8;
 
@@ -47,14 +49,13 @@ impl Source {
     pub(super) fn open(path: &Path) -> Result<Source, Error> {
         let io = |what| move |error| Error::Io { what, path: path.to_owned(), error };
         let path_buf = path.to_owned();
-        let metadata = std::fs::metadata(path).map_err(io("open"))?;
-        if metadata.is_dir() {
-            return Ok(Source { path: path_buf, files: Files::Directory });
+        let (fd, stat) = look(path).map_err(io("open"))?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => return Ok(Source { path: path_buf, files: Files::Directory }),
+            FileType::RegularFile => {}
+            _ => return Err(Error::NoImage { path: path_buf, why: "is neither a directory nor a file".to_owned() }),
         }
-        if !metadata.is_file() {
-            return Err(Error::NoImage { path: path_buf, why: "is neither a directory nor a file".to_owned() });
-        }
-        let file = File::open(path).map_err(io("open"))?;
+        let file = read(&fd).map_err(io("open"))?;
         let mut magic = [0; 6];
         let length = file.read_at(&mut magic, 0).map_err(io("read"))?;
         if let Some(program) = compression(&magic[..length]) {
@@ -101,18 +102,18 @@ impl Source {
     fn in_directory(&self, name: &str) -> Result<Option<Blob>, Error> {
         let path = self.path.join(name);
         let failed = |what, error: io::Error| Error::Io { what, path: path.clone(), error };
-        // Whatever has been put there in place of a file, nobody waits for it.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let file = match rustix::fs::open(&path, flags, Mode::empty()) {
-            Ok(fd) => File::from(fd),
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
-            Err(errno) => return Err(failed("open", errno.into())),
+        let (fd, stat) = match look(&path) {
+            Ok(found) => found,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(failed("open", error)),
         };
-        let metadata = file.metadata().map_err(|error| failed("stat", error))?;
-        if !metadata.is_file() {
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(failed("open", io::Error::other("it is no regular file")));
         }
-        Ok(Some(Blob { file: Arc::new(file), offset: 0, size: metadata.len(), path }))
+        let file = read(&fd).map_err(|error| failed("open", error))?;
+        Ok(Some(Blob { file: Arc::new(file), offset: 0, size: stat.st_size.unsigned_abs(), path }))
     }
 
     /// A small file as a whole.
@@ -128,7 +129,7 @@ impl Source {
     /// A document by its digest and size, both verified.
     pub(super) fn verified(&self, what: &str, digest: &Digest, size: u64) -> Result<Vec<u8>, Error> {
         let wrong = |why: String| Error::Content { what: format!("{what} {digest}"), why };
-        let blob = self.blob(digest)?.ok_or_else(|| wrong(format!("is not in {}", self.path.display())))?;
+        let blob = self.blob(digest)?.ok_or_else(|| wrong("is not in the image".to_owned()))?;
         if blob.size != size {
             return Err(wrong(format!("has {} bytes in place of {size}", blob.size)));
         }
@@ -140,6 +141,19 @@ impl Source {
             found => Err(wrong(format!("its content has digest {found}"))),
         }
     }
+}
+
+/// What is at a path, not opened yet: that alone has a device do something, and may wait.
+fn look(path: &Path) -> io::Result<(OwnedFd, Stat)> {
+    let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = fstat(&fd)?;
+    Ok((fd, stat))
+}
+
+/// Opens the very file that was looked at.
+fn read(fd: &OwnedFd) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(FdPath::new(fd.as_fd()).as_c_str(), flags, Mode::empty())?))
 }
 
 impl Blob {
@@ -251,8 +265,12 @@ impl Input for Headers<'_> {
 fn members(file: &File) -> io::Result<HashMap<String, Member>> {
     let size = file.metadata()?.len();
     let mut reader = Reader::new(Headers { file, size, at: 0, buffer: [0; BLOCK], filled: 0, used: 0 });
-    let mut members = HashMap::new();
+    let (mut members, mut count) = (HashMap::new(), 0);
     while let Some(entry) = reader.next()? {
+        count += 1 + entry.extensions;
+        if count > MAX_MEMBERS {
+            return Err(super::tar::wrong("it has too many members for an archive of images"));
+        }
         let Some(name) = normal(&entry.path) else { continue };
         let member = match entry.kind {
             Kind::File if entry.extents.is_none() => {
@@ -272,9 +290,6 @@ fn members(file: &File) -> io::Result<HashMap<String, Member>> {
             _ => continue,
         };
         members.insert(name, member);
-        if members.len() > MAX_MEMBERS {
-            return Err(super::tar::wrong("it has too many members for an archive of images"));
-        }
     }
     Ok(members)
 }

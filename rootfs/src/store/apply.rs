@@ -2,6 +2,7 @@
 //! changes, which then is the layer.
 
 use super::Xattrs;
+use super::budget::Share;
 use super::dirs::{Scratch, remove_path};
 use super::error::{At, Error, Result};
 use super::import::{Tree, Work};
@@ -24,15 +25,21 @@ pub(super) fn apply(
     scratch: &Scratch,
     stack: &[Tree],
     root: Option<&Path>,
-) -> Result<LayerRecord> {
+) -> Result<(LayerRecord, Share)> {
     // Directories that the layer only implies have the mode that they are made with.
     let umask = rustix::process::umask(Mode::from_raw_mode(0o022));
-    let record = over(work, layer, scratch, stack, root);
+    let made = over(work, layer, scratch, stack, root);
     rustix::process::umask(umask);
-    record
+    made
 }
 
-fn over(work: &Work<'_>, layer: &Layer, scratch: &Scratch, stack: &[Tree], root: Option<&Path>) -> Result<LayerRecord> {
+fn over(
+    work: &Work<'_>,
+    layer: &Layer,
+    scratch: &Scratch,
+    stack: &[Tree],
+    root: Option<&Path>,
+) -> Result<(LayerRecord, Share)> {
     let diff = work.tree(scratch)?;
     let wrong = |why: String| Error::Layer { layer: layer.diff_id.to_string(), why };
     let unpack = |tree| {
@@ -52,11 +59,11 @@ fn over(work: &Work<'_>, layer: &Layer, scratch: &Scratch, stack: &[Tree], root:
     let tree: OwnedFd = detached_tree(&Api::new(), &layers).map_err(|failure| {
         wrong(format!("needs those below it: {}: {}", failure.what, std::io::Error::from(failure.errno)))
     })?;
-    let mut record = unpack(tree)?;
+    let (mut record, share) = unpack(tree)?;
     // The mount has ended with its descriptor.
     remove_path(&work_dir)?;
     record.root = true;
-    Ok(record)
+    Ok((record, share))
 }
 
 /// Without them the kernel might keep only a part of what changes, with marks that other mounts do not understand.

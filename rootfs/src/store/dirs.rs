@@ -1,15 +1,16 @@
 //! The store's own directories and locks. Paths here are the store's, made by itself for its owner only; what layers
 //! hold is never reached this way.
 
+use super::Progress;
 use super::error::{At, Error, Result};
 use super::unpack::remove_tree;
+use crate::host::make_store;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, open, stat};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, fstat, fsync, mkdirat, open, stat};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -32,7 +33,7 @@ pub(super) fn prepare(store: &Path) -> Result<()> {
     if store.join(TMP).is_dir() && store.join(LOCK).exists() {
         return Ok(());
     }
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(store).at("make the directory", store)?;
+    make_store(store).at("make the directory", store)?;
     for name in [LAYERS, CHAINS, IMAGES, BUNDLES, TMP] {
         let path = store.join(name);
         match mkdirat(CWD, &path, Mode::from_raw_mode(0o700)) {
@@ -118,11 +119,10 @@ impl Scratch {
         let mut file = std::fs::File::create_new(&path).at("make", &path)?;
         file.write_all(content).at("write", &path)?;
         file.sync_data().at("sync", &path)?;
-        std::fs::rename(&path, target).at("rename to", target)
+        std::fs::rename(&path, target).at("rename to", target)?;
+        target.parent().map_or(Ok(()), sync)
     }
-}
 
-impl Scratch {
     /// Puts it in place, unless somebody else was quicker with the same.
     pub(super) fn settle(mut self, target: &Path) -> Result<()> {
         match std::fs::rename(&self.path, target) {
@@ -144,16 +144,24 @@ impl Drop for Scratch {
     }
 }
 
-/// Removes what killed processes have left.
-pub(super) fn sweep(store: &Path) -> Result<()> {
+/// Removes what killed processes have left. That may be much, and needs no lock of the store's.
+pub(super) fn sweep(store: &Path, progress: &dyn Progress) -> Result<()> {
     for name in list(&store.join(TMP))? {
         let path = store.join(TMP).join(name);
         let Ok(fd) = open(&path, OPEN_DIRECTORY, Mode::empty()) else { continue };
-        if flock(&fd, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            remove_path(&path)?;
+        if flock(&fd, FlockOperation::NonBlockingLockExclusive).is_ok()
+            && let Err(error) = remove_path(&path)
+        {
+            // It is in nobody's way.
+            progress.warning(&error.to_string());
         }
     }
     Ok(())
+}
+
+/// Has the names in a directory on the disk.
+pub(super) fn sync(dir: &Path) -> Result<()> {
+    open(dir, OPEN_DIRECTORY, Mode::empty()).and_then(fsync).at("sync", dir)
 }
 
 /// Removes a path of the store with all that is below.

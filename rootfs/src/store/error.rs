@@ -28,6 +28,15 @@ pub enum Error {
         /// What is wrong, with the entry.
         why: String,
     },
+    /// The marks of what is there are not those that the caller can use.
+    #[error("{what} was unpacked for another kind of user, with whom no store can be shared")]
+    OtherMarks {
+        /// The layer or image.
+        what: String,
+    },
+    /// The directory is somebody else's.
+    #[error("{}: is no store of proa, and is not empty", .0.display())]
+    NoStore(PathBuf),
     /// No image has this name or id.
     #[error("no image {name:?} in the store {}", store.display())]
     NoImage {

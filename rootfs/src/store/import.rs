@@ -2,6 +2,7 @@
 //! put in place. What needs the layers below it comes last, one after another.
 
 use super::apply;
+use super::budget::{Budget, Share};
 use super::dirs::{self, CHAINS, LAYERS, Lock, Scratch};
 use super::error::{At, Error, Result};
 use super::records::{ImageRecord, LayerRecord};
@@ -9,14 +10,14 @@ use super::unpack::{self, Form, Stop, Warnings};
 use super::view::is_merged;
 use super::{Limits, Progress, Store, Stored, Xattrs};
 use crate::image::tar::Reader;
-use crate::image::{Digest, Image, Layer, stream};
+use crate::image::{self, Digest, Image, Layer, familiar, stream};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, fchmod, open};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// More layers than overlay takes at once.
 const MAX_LAYERS: usize = 500;
@@ -29,35 +30,33 @@ pub(super) fn import(
     progress: &dyn Progress,
 ) -> Result<Stored> {
     dirs::prepare(&store.dir)?;
+    dirs::sweep(&store.dir, progress)?;
     let lock = dirs::shared(&store.dir)?;
-    dirs::sweep(&store.dir)?;
     if let Some(record) = ImageRecord::read(&store.dir, image.id())?
         && record.directories().all(|dir| store.dir.join(dir).join("diff").is_dir())
     {
-        if !record.names.iter().any(|name| name == image.name()) {
-            name_it(&store.dir, &record, image.name())?;
-        }
+        xattrs.check(record.xattrs, || format!("image {}", record.id))?;
+        name_it(&store.dir, record.clone(), image.name())?;
         return Ok(stored(store, &record, image.name(), lock));
     }
+    let wrong = |what: &str, why| image::Error::Document { what: what.to_owned(), why };
     if !(1..=MAX_LAYERS).contains(&image.layers().len()) {
         let why = format!("has {} layers, not 1 to {MAX_LAYERS}", image.layers().len());
-        return Err(Error::Layer { layer: image.name().to_owned(), why });
+        return Err(wrong(image.name(), why).into());
     }
     let config = String::from_utf8(image.config_json().to_vec());
-    let config = config.map_err(|_| Error::Record { path: "configuration".into(), why: "is no UTF-8".to_owned() })?;
+    let config = config.map_err(|_| wrong("configuration", "is no UTF-8".to_owned()))?;
     let warnings = Warnings::new(progress, !may_do_all());
     let work = Work {
         store: &store.dir,
         xattrs,
         progress,
         warnings: &warnings,
-        bytes: AtomicU64::new(limits.bytes),
-        entries: AtomicU64::new(limits.entries),
-        limits,
+        budget: Budget::new(*limits),
         stop: AtomicBool::new(false),
     };
     let record = work.stack(image, config)?;
-    name_it(&store.dir, &record, image.name())?;
+    name_it(&store.dir, record.clone(), image.name())?;
     Ok(stored(store, &record, image.name(), lock))
 }
 
@@ -73,24 +72,29 @@ pub(super) fn stored(store: &Store, record: &ImageRecord, name: &str, lock: Lock
     }
 }
 
-/// Writes the record of an image under one more name, which no other image has then.
-fn name_it(store: &Path, record: &ImageRecord, name: &str) -> Result<()> {
+/// Writes the record of an image under one more name, which no other image has then. It has it before the other has not,
+/// so that a crash cannot lose the name.
+fn name_it(store: &Path, mut record: ImageRecord, name: &str) -> Result<()> {
     let _lock = dirs::images(store)?;
+    let is_it = |its: &String| familiar(its) == familiar(name);
+    let there = ImageRecord::read(store, &record.id)?;
+    // Somebody else may have named it meanwhile.
+    if let Some(there) = &there {
+        record.names.clone_from(&there.names);
+    }
+    if !record.names.iter().any(is_it) {
+        record.names.push(name.to_owned());
+    }
+    if there.as_ref() != Some(&record) {
+        record.write(store)?;
+    }
     for mut other in ImageRecord::all(store)? {
-        if other.id != record.id && other.names.iter().any(|its| its == name) {
-            other.names.retain(|its| its != name);
+        if other.id != record.id && other.names.iter().any(is_it) {
+            other.names.retain(|its| !is_it(its));
             other.write(store)?;
         }
     }
-    let mut record = record.clone();
-    // Somebody else may have named it meanwhile.
-    if let Some(there) = ImageRecord::read(store, &record.id)? {
-        record.names = there.names;
-    }
-    if !record.names.iter().any(|its| its == name) {
-        record.names.push(name.to_owned());
-    }
-    record.write(store)
+    Ok(())
 }
 
 /// Root of the first user namespace: whatever it may not do is an error.
@@ -105,9 +109,7 @@ pub(super) struct Work<'a> {
     pub(super) xattrs: Xattrs,
     progress: &'a dyn Progress,
     pub(super) warnings: &'a Warnings<'a>,
-    limits: &'a Limits,
-    bytes: AtomicU64,
-    entries: AtomicU64,
+    budget: Arc<Budget>,
     /// Another layer has failed.
     stop: AtomicBool,
 }
@@ -120,13 +122,27 @@ pub(super) struct Tree {
     /// Where it is in the store, or will be.
     place: String,
     /// It is not there yet.
-    scratch: Option<Scratch>,
+    new: Option<(Scratch, Share)>,
 }
 
 impl Tree {
     pub(super) fn diff(&self) -> PathBuf {
         self.dir.join("diff")
     }
+}
+
+/// A layer that was unpacked by itself.
+struct Unpacked {
+    scratch: Scratch,
+    record: LayerRecord,
+    share: Share,
+}
+
+/// What is told of.
+struct Told<'l> {
+    layers: Vec<&'l Layer>,
+    /// Those of them that have come to nothing by themselves.
+    in_vain: HashSet<Digest>,
 }
 
 impl Work<'_> {
@@ -143,7 +159,10 @@ impl Work<'_> {
             })
             .map(|(layer, _)| layer)
             .collect();
+        let missing = each_once(missing);
         let mut unpacked = self.unpack_all(&missing)?;
+        let in_vain = missing.iter().map(|layer| layer.diff_id.clone()).filter(|id| !unpacked.contains_key(id));
+        let mut told = Told { in_vain: in_vain.collect(), layers: missing };
 
         let mut stack: Vec<Tree> = Vec::new();
         // The layers below one that hides them all; the root's attributes may be theirs.
@@ -153,7 +172,7 @@ impl Work<'_> {
             let alone = self.alone(layer, &mut unpacked)?.filter(|tree| self.fits(tree, &stack));
             let tree = match alone {
                 Some(tree) => tree,
-                None => self.chain(layer, chain, &stack, root.as_ref())?,
+                None => self.chain(layer, chain, &stack, root.as_ref(), &mut told)?,
             };
             if tree.record.is_empty() && !stack.is_empty() {
                 continue;
@@ -169,14 +188,14 @@ impl Work<'_> {
         let layers: Vec<String> = stack.iter().map(|tree| tree.place.clone()).collect();
         let root = root.map(|(_, place)| place).unwrap_or_default();
         self.settle(hidden.into_iter().filter(|tree| tree.place == root).chain(stack))?;
-        Ok(ImageRecord::new(image.id().clone(), config, layers, root))
+        Ok(ImageRecord::new(image.id().clone(), config, layers, root, self.xattrs))
     }
 
     /// The layer by itself, from the store or just unpacked.
-    fn alone(&self, layer: &Layer, unpacked: &mut HashMap<Digest, (Scratch, LayerRecord)>) -> Result<Option<Tree>> {
+    fn alone(&self, layer: &Layer, unpacked: &mut HashMap<Digest, Unpacked>) -> Result<Option<Tree>> {
         let place = format!("{LAYERS}/{}", layer.diff_id.hex());
-        if let Some((scratch, record)) = unpacked.remove(&layer.diff_id) {
-            return Ok(Some(Tree { dir: scratch.path.clone(), record, place, scratch: Some(scratch) }));
+        if let Some(Unpacked { scratch, record, share }) = unpacked.remove(&layer.diff_id) {
+            return Ok(Some(Tree { dir: scratch.path.clone(), record, place, new: Some((scratch, share)) }));
         }
         self.there(place)
     }
@@ -184,11 +203,8 @@ impl Work<'_> {
     fn there(&self, place: String) -> Result<Option<Tree>> {
         let dir = self.store.join(&place);
         let Some(record) = LayerRecord::of(&dir)? else { return Ok(None) };
-        if record.xattrs != self.xattrs {
-            let why = "was unpacked for another kind of user, with whom no store can be shared".to_owned();
-            return Err(Error::Layer { layer: record.diff_id.to_string(), why });
-        }
-        Ok(Some(Tree { dir, record, place, scratch: None }))
+        self.xattrs.check(Some(record.xattrs), || format!("layer {}", record.diff_id))?;
+        Ok(Some(Tree { dir, record, place, new: None }))
     }
 
     /// Whether the layer by itself is right in this stack: its marks have something to hide, and it is not there already,
@@ -207,60 +223,65 @@ impl Work<'_> {
     }
 
     /// The layer as it changes those below it.
-    fn chain(&self, layer: &Layer, chain: &Digest, stack: &[Tree], root: Option<&(PathBuf, String)>) -> Result<Tree> {
+    fn chain<'l>(
+        &self,
+        layer: &'l Layer,
+        chain: &Digest,
+        stack: &[Tree],
+        root: Option<&(PathBuf, String)>,
+        told: &mut Told<'l>,
+    ) -> Result<Tree> {
         let place = format!("{CHAINS}/{}", chain.hex());
         if let Some(tree) = self.there(place.clone())? {
             return Ok(tree);
         }
+        if !told.in_vain.remove(&layer.diff_id) {
+            told.layers.push(layer);
+            self.progress.layers(&told.layers);
+        }
         let scratch = self.scratch()?;
-        let record = apply::apply(self, layer, &scratch, stack, root.map(|(dir, _)| dir.join("diff")).as_deref())?;
+        let root = root.map(|(dir, _)| dir.join("diff"));
+        let (record, share) = apply::apply(self, layer, &scratch, stack, root.as_deref())?;
         self.write_record(&scratch, &record)?;
         self.progress.done(&layer.diff_id);
-        Ok(Tree { dir: scratch.path.clone(), record, place, scratch: Some(scratch) })
+        Ok(Tree { dir: scratch.path.clone(), record, place, new: Some((scratch, share)) })
     }
 
     /// Writes all that is new to the disk, and then puts it in place.
     fn settle(&self, trees: impl Iterator<Item = Tree>) -> Result<()> {
         let new: Vec<(Scratch, String)> =
-            trees.filter_map(|tree| tree.scratch.map(|scratch| (scratch, tree.place))).collect();
-        if let Some((scratch, _)) = new.first() {
-            self.progress.syncing();
-            rustix::fs::syncfs(&scratch.fd).at("sync", self.store)?;
-        }
-        new.into_iter().try_for_each(|(scratch, place)| scratch.settle(&self.store.join(place)))
+            trees.filter_map(|tree| tree.new.map(|(scratch, _)| (scratch, tree.place))).collect();
+        let Some((scratch, _)) = new.first() else { return Ok(()) };
+        self.progress.syncing();
+        rustix::fs::syncfs(&scratch.fd).at("sync", self.store)?;
+        new.into_iter().try_for_each(|(scratch, place)| scratch.settle(&self.store.join(place)))?;
+        [LAYERS, CHAINS].iter().try_for_each(|kind| dirs::sync(&self.store.join(kind)))
     }
 
     /// Unpacks several layers, as many at once as there are processors. Those that depend on others are left out.
-    fn unpack_all(&self, layers: &[&Layer]) -> Result<HashMap<Digest, (Scratch, LayerRecord)>> {
-        let mut waiting: Vec<&Layer> = Vec::new();
-        for layer in layers {
-            if !waiting.iter().any(|other| other.diff_id == layer.diff_id) {
-                waiting.push(layer);
-            }
-        }
-        if waiting.is_empty() {
+    fn unpack_all(&self, layers: &[&Layer]) -> Result<HashMap<Digest, Unpacked>> {
+        if layers.is_empty() {
             return Ok(HashMap::new());
         }
-        self.progress.layers(&waiting);
+        self.progress.layers(layers);
+        let mut waiting = layers.to_vec();
         // The largest first, so that none is left over when all others are done.
         waiting.sort_by_key(|layer| layer.size);
         let workers = std::thread::available_parallelism().map_or(1, usize::from).min(waiting.len());
         let (waiting, done, failed) = (Mutex::new(waiting), Mutex::new(HashMap::new()), Mutex::new(None));
-        let lock = |error: std::sync::PoisonError<_>| error.into_inner();
+        // By itself, so that nobody else waits for the layer that is taken.
+        let next = || lock(&waiting).pop();
         let work = || {
-            while let Some(layer) = waiting.lock().unwrap_or_else(lock).pop() {
+            while let Some(layer) = next() {
                 match self.unpack_alone(layer) {
-                    Ok(Some(tree)) => {
+                    Ok(Some(unpacked)) => {
                         self.progress.done(&layer.diff_id);
-                        done.lock()
-                            .unwrap_or_else(std::sync::PoisonError::into_inner)
-                            .insert(layer.diff_id.clone(), tree);
+                        lock(&done).insert(layer.diff_id.clone(), unpacked);
                     }
                     Ok(None) => {}
                     Err(error) => {
                         // The first is the one to tell; it has the others stop.
-                        let mut failed = failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                        failed.get_or_insert(error);
+                        lock(&failed).get_or_insert(error);
                         self.stop.store(true, Ordering::Relaxed);
                         return;
                     }
@@ -274,22 +295,18 @@ impl Work<'_> {
             }
             work();
         });
-        match failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(error),
-            None => Ok(done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)),
+            None => Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner)),
         }
     }
 
-    fn unpack_alone(&self, layer: &Layer) -> Result<Option<(Scratch, LayerRecord)>> {
+    fn unpack_alone(&self, layer: &Layer) -> Result<Option<Unpacked>> {
         let scratch = self.scratch()?;
         let root = self.tree(&scratch)?;
-        match self.unpack(layer, root, Form::Alone(self.xattrs))? {
-            Some(record) => {
-                self.write_record(&scratch, &record)?;
-                Ok(Some((scratch, record)))
-            }
-            None => Ok(None),
-        }
+        let Some((record, share)) = self.unpack(layer, root, Form::Alone(self.xattrs))? else { return Ok(None) };
+        self.write_record(&scratch, &record)?;
+        Ok(Some(Unpacked { scratch, record, share }))
     }
 
     pub(super) fn scratch(&self) -> Result<Scratch> {
@@ -312,37 +329,36 @@ impl Work<'_> {
     }
 
     /// Unpacks and verifies a layer; `None` if it depends on those below.
-    pub(super) fn unpack(&self, layer: &Layer, root: OwnedFd, form: Form) -> Result<Option<LayerRecord>> {
+    pub(super) fn unpack(&self, layer: &Layer, root: OwnedFd, form: Form) -> Result<Option<(LayerRecord, Share)>> {
         let wrong = |why| Error::Layer { layer: layer.diff_id.to_string(), why };
         let read = |bytes| {
             self.progress.advanced(&layer.diff_id, bytes);
             if self.stop.load(Ordering::Relaxed) { Err(io::Error::other("another layer has failed")) } else { Ok(()) }
         };
-        let bytes = |bytes| {
-            let why = || format!("the image unpacks to more than {} bytes, which is the limit", self.limits.bytes);
-            take(&self.bytes, bytes, why)
-        };
-        let entry = || take(&self.entries, 1, || format!("the image has more than {} entries", self.limits.entries));
-        let unpacked = stream(layer, &read, &bytes, |chunks| {
+        let share = Share::of(&self.budget);
+        let unpacked = stream(layer, &read, &|bytes| share.take_bytes(bytes), |chunks| {
             let mut reader = Reader::new(chunks);
-            let facts = unpack::unpack(root, form, &mut reader, self.warnings, &entry)?;
+            let facts = unpack::unpack(root, form, &mut reader, self.warnings, &share)?;
             Ok((facts, reader.input().digest()))
         })?;
         match unpacked {
             Ok((_, digest)) if digest != layer.diff_id => {
                 Err(wrong(format!("its uncompressed content has digest {digest}")))
             }
-            Ok((facts, _)) => Ok(Some(LayerRecord::new(&layer.diff_id, facts, self.xattrs))),
+            Ok((facts, _)) => Ok(Some((LayerRecord::new(&layer.diff_id, facts, self.xattrs), share))),
             Err(Stop::Depends) => Ok(None),
             Err(Stop::Failed(why)) => Err(wrong(why)),
         }
     }
 }
 
-/// Takes from what may still be used.
-fn take(left: &AtomicU64, amount: u64, why: impl Fn() -> String) -> io::Result<()> {
-    let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(amount));
-    taken.map(drop).map_err(|_| io::Error::other(why()))
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn each_once(layers: Vec<&Layer>) -> Vec<&Layer> {
+    let mut seen = HashSet::new();
+    layers.into_iter().filter(|layer| seen.insert(&layer.diff_id)).collect()
 }
 
 /// Ids of each layer together with all below it.

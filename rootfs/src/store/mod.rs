@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! STORE/
+//!   store.json     says that it is one
 //!   lock           shared by who adds, exclusive for who removes
 //!   layers/HEX/    by diff id: diff/ is the tree in overlay's form, layer.json what is known of it
 //!   chains/HEX/    by chain id: the same for layers that cannot be understood without those below
@@ -14,6 +15,7 @@
 //! A process that is killed leaves nothing but entries of tmp/ that nobody has locked, which the next one sweeps.
 
 mod apply;
+mod budget;
 mod dirs;
 mod error;
 mod import;
@@ -29,6 +31,7 @@ pub use progress::{Progress, Silent};
 pub use records::{BundleEntry, ImageEntry, Removed};
 pub use usage::Usage;
 
+use crate::host::{is_in_user_namespace, may_be_store};
 use crate::image::{Digest, Image, familiar};
 use dirs::Lock;
 use error::{At, Result};
@@ -36,6 +39,9 @@ use records::ImageRecord;
 use rustix::fd::BorrowedFd;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+
+/// Fewer digits of an id are rather a name that is mistyped.
+const MIN_DIGITS: usize = 4;
 
 /// The store at a directory.
 pub struct Store {
@@ -47,7 +53,7 @@ pub struct Store {
 pub struct Limits {
     /// Bytes that one image may unpack to.
     pub bytes: u64,
-    /// Entries that its layers may have in all.
+    /// Entries that its layers may have in all, extended headers among them.
     pub entries: u64,
 }
 
@@ -65,6 +71,18 @@ pub enum Xattrs {
     Trusted,
     /// `user.overlay.`, for overlays that are mounted with `userxattr`.
     User,
+}
+
+impl Xattrs {
+    /// Those that overlays have here.
+    fn here() -> Xattrs {
+        if is_in_user_namespace() { Xattrs::User } else { Xattrs::Trusted }
+    }
+
+    /// Refuses what has others.
+    fn check(self, found: Option<Xattrs>, what: impl Fn() -> String) -> Result<()> {
+        if found.is_some_and(|found| found != self) { Err(Error::OtherMarks { what: what() }) } else { Ok(()) }
+    }
 }
 
 /// An image whose layers are all in the store. While it lives nothing is removed from the store: keep it until the
@@ -101,9 +119,13 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::File`] if there is no absolute path for it.
+    /// [`Error::File`] if there is no absolute path for it; [`Error::NoStore`] if it has other files in it.
     pub fn open(dir: &Path) -> Result<Store> {
-        Ok(Store { dir: std::path::absolute(dir).at("find", dir)? })
+        let dir = std::path::absolute(dir).at("find", dir)?;
+        match may_be_store(&dir).at("look into", &dir)? {
+            true => Ok(Store { dir }),
+            false => Err(Error::NoStore(dir)),
+        }
     }
 
     /// The directory.
@@ -117,21 +139,24 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// See [`Error`]. Nothing of this image is left in the store then.
+    /// See [`Error`]. There is no such image in the store then; layers that were put in place already wait there for it,
+    /// or for [`Store::prune`].
     pub fn import(&self, image: &Image, limits: &Limits, xattrs: Xattrs, progress: &dyn Progress) -> Result<Stored> {
         import::import(self, image, limits, xattrs, progress)
     }
 
-    /// The image with this name, or whose id is or begins with this.
+    /// The image with this name, or whose id is this or begins with it: four digits at least, the algorithm with its colon
+    /// in front of them or not. No name stands for a whole id.
     ///
     /// # Errors
     ///
-    /// [`Error::NoImage`], [`Error::Ambiguous`], and those of reading.
+    /// [`Error::NoImage`], [`Error::Ambiguous`], [`Error::OtherMarks`], and those of reading.
     pub fn find(&self, name: &str) -> Result<Stored> {
         // Before anything is locked, since a store that is not there has no lock.
         self.record(name)?;
         let lock = dirs::shared(&self.dir)?;
         let record = self.record(name)?;
+        Xattrs::here().check(record.xattrs, || format!("image {}", record.id))?;
         let known = record.names.iter().find(|its| familiar(its) == familiar(name)).or(record.names.first());
         let name = known.cloned().unwrap_or_else(|| record.id.to_string());
         Ok(import::stored(self, &record, &name, lock))
@@ -139,12 +164,21 @@ impl Store {
 
     fn record(&self, name: &str) -> Result<ImageRecord> {
         let mut images = ImageRecord::all(&self.dir)?;
-        if let Some(at) = images.iter().position(|image| image.names.iter().any(|its| familiar(its) == familiar(name)))
+        let is_called = |image: &ImageRecord| image.names.iter().any(|its| familiar(its) == familiar(name));
+        // A digest is what is pinned, whatever is called so. Who was killed while a name was passed on has left it to two.
+        if Digest::parse(name).is_err()
+            && let Some(newest) = images.iter().filter(|image| is_called(image)).max_by_key(|image| image.stored)
         {
-            return Ok(images.swap_remove(at));
+            return Ok(newest.clone());
         }
-        let digits = name.split_once(':').map_or(name, |(_, digits)| digits);
-        images.retain(|image| !digits.is_empty() && (image.id.as_str() == name || image.id.hex().starts_with(digits)));
+        images.retain(|image| {
+            let digits = match name.split_once(':') {
+                Some((algorithm, digits)) if algorithm == image.id.algorithm() => digits,
+                Some(_) => return false,
+                None => name,
+            };
+            digits.len() >= MIN_DIGITS && image.id.hex().starts_with(digits)
+        });
         match images.len() {
             0 => Err(Error::NoImage { name: name.to_owned(), store: self.dir.clone() }),
             1 => Ok(images.swap_remove(0)),
@@ -164,12 +198,12 @@ impl Store {
         usage::images(self)
     }
 
-    /// Forgets the image with this name, or whose id is or begins with this, and removes those of its layers that no
-    /// other image and no bundle uses.
+    /// Takes this name from the image that [`Store::find`] would find. With its last name, or by its id, the image is
+    /// forgotten, and those of its layers are removed that no other image and no bundle uses.
     ///
     /// # Errors
     ///
-    /// As [`Store::find`].
+    /// [`Error::NoImage`], [`Error::Ambiguous`], and those of reading.
     pub fn remove_image(&self, name: &str, progress: &dyn Progress) -> Result<Removed> {
         remove::image(self, name, progress)
     }

@@ -4,7 +4,8 @@ use crate::image::{Digest, Layer};
 
 /// Told while the store works, by several threads at once. Each method does nothing unless it is written.
 pub trait Progress: Sync {
-    /// The layers that are going to be unpacked, those that are there already left out.
+    /// The layers that are going to be unpacked, those that are there already left out. Told again with all of them when
+    /// one turns out to be needed once more, over the layers below it.
     fn layers(&self, layers: &[&Layer]) {
         let _ = layers;
     }
@@ -22,7 +23,7 @@ pub trait Progress: Sync {
     /// All layers are unpacked, and are being written to disk.
     fn syncing(&self) {}
 
-    /// Something was removed: `image NAME`, `layer HEX`, `bundle PATH`. Bytes are what this has freed.
+    /// Something was removed: `image NAME`, `layer HEX`, `chain HEX`, `bundle PATH`. Bytes are what this has freed.
     fn removed(&self, what: &str, bytes: u64) {
         let _ = (what, bytes);
     }

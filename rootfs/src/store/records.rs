@@ -94,7 +94,7 @@ impl LayerRecord {
 }
 
 /// The record of an image.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ImageRecord {
     version: u32,
@@ -107,13 +107,16 @@ pub(super) struct ImageRecord {
     pub(super) layers: Vec<String>,
     /// That with the root's attributes; it need not be among them.
     pub(super) root: String,
+    /// Older records do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) xattrs: Option<Xattrs>,
 }
 
 impl ImageRecord {
-    pub(super) fn new(id: Digest, config: String, layers: Vec<String>, root: String) -> ImageRecord {
+    pub(super) fn new(id: Digest, config: String, layers: Vec<String>, root: String, xattrs: Xattrs) -> ImageRecord {
         let stored =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        ImageRecord { version: VERSION, id, names: Vec::new(), stored, config, layers, root }
+        ImageRecord { version: VERSION, id, names: Vec::new(), stored, config, layers, root, xattrs: Some(xattrs) }
     }
 
     fn path(store: &Path, id: &Digest) -> PathBuf {
@@ -147,7 +150,7 @@ impl ImageRecord {
 /// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// Names or ids of images.
+    /// Images, each by its names, or by its id where it has none.
     pub images: Vec<String>,
     /// Layers and chains, `layers/HEX` or `chains/HEX`.
     pub layers: Vec<String>,

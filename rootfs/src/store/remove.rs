@@ -4,19 +4,29 @@ use super::dirs::{self, CHAINS, LAYERS, Scratch};
 use super::error::{At, Result};
 use super::records::{BundleEntry, ImageRecord, LayerRecord};
 use super::{Progress, Removed, Store};
+use crate::image::familiar;
 use std::collections::HashSet;
 
-/// Forgets an image, and removes what it alone has used.
+/// Takes a name from an image; forgets it with its last, and removes what it alone has used.
 pub(super) fn image(store: &Store, name: &str, progress: &dyn Progress) -> Result<Removed> {
-    let record = store.record(name)?;
+    // Before anything is locked, since a store that is not there has no lock.
+    store.record(name)?;
     let lock = dirs::exclusive(&store.dir)?;
+    let mut record = store.record(name)?;
     let mut removed = Removed::default();
-    let (gone, live) = bundles(store)?;
+    if let Some(at) = record.names.iter().position(|its| familiar(its) == familiar(name))
+        && record.names.len() > 1
+    {
+        let name = record.names.remove(at);
+        record.write(&store.dir)?;
+        progress.removed(&format!("name {name}"), 0);
+        return Ok(removed);
+    }
+    let (_, live) = bundles(store)?;
     let others: Vec<ImageRecord> =
         ImageRecord::all(&store.dir)?.into_iter().filter(|other| other.id != record.id).collect();
     let used = used(&others, &live);
     forget(store, &record, &mut removed, progress)?;
-    drop(gone);
     let unused: Vec<String> = record.directories().filter(|dir| !used.contains(*dir)).cloned().collect();
     let scratch = take_out(store, &unused, &mut removed)?;
     drop(lock);
@@ -32,7 +42,6 @@ pub(super) fn prune(store: &Store, all: bool, progress: &dyn Progress) -> Result
     }
     dirs::prepare(&store.dir)?;
     let lock = dirs::exclusive(&store.dir)?;
-    dirs::sweep(&store.dir)?;
     let (gone, live) = bundles(store)?;
     for bundle in gone {
         if BundleEntry::remove(&store.dir, &bundle.path)? {
@@ -58,6 +67,7 @@ pub(super) fn prune(store: &Store, all: bool, progress: &dyn Progress) -> Result
     let scratch = take_out(store, &unused, &mut removed)?;
     drop(lock);
     finish(scratch, &mut removed, progress);
+    dirs::sweep(&store.dir, progress)?;
     Ok(removed)
 }
 
@@ -74,9 +84,9 @@ fn used(images: &[ImageRecord], bundles: &[BundleEntry]) -> HashSet<String> {
 /// An image without its record is as if it had never been there, so that goes first.
 fn forget(store: &Store, image: &ImageRecord, removed: &mut Removed, progress: &dyn Progress) -> Result<()> {
     image.remove(&store.dir)?;
-    let name = image.names.first().cloned().unwrap_or_else(|| image.id.to_string());
-    progress.removed(&format!("image {name}"), 0);
-    removed.images.push(name);
+    let names = if image.names.is_empty() { image.id.to_string() } else { image.names.join(", ") };
+    progress.removed(&format!("image {names}"), 0);
+    removed.images.push(names);
     Ok(())
 }
 

@@ -3,7 +3,8 @@
 //! The source is an image's, which may hold anything; the target is new and nobody else's. Both are walked by
 //! descriptors, see [`crate::tree`].
 
-use super::attributes;
+use super::{Budget, attributes};
+use crate::host::is_in_user_namespace;
 use crate::tree::{self, Step, Stopped, Visit, at};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
@@ -16,15 +17,16 @@ use std::ffi::{CStr, CString};
 
 /// Copies what is in `from`, which may be opened with O_PATH, into the empty directory `to`, and what `from` is itself.
 /// Sockets are left out, and devices in a user namespace, where none can be made.
-pub(super) fn tree(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> std::result::Result<(), Stopped> {
+pub(super) fn tree(from: BorrowedFd<'_>, to: BorrowedFd<'_>, budget: &mut Budget) -> std::result::Result<(), Stopped> {
     let stopped = |(what, errno)| Stopped { what, path: Default::default(), errno };
-    let mut copy = Copy::new(to).map_err(stopped)?;
+    let mut copy = Copy::new(to, budget).map_err(stopped)?;
     let stat = at("look at", fstat(from)).map_err(stopped)?;
     tree::walk(from, &mut copy)?;
-    attributes::copy(from, copy.here.as_fd(), &stat).map_err(stopped)
+    copy.attributes(from, None, &stat).map_err(stopped)
 }
 
-struct Copy {
+struct Copy<'b> {
+    budget: &'b mut Budget,
     root: OwnedFd,
     /// The directory that is being filled.
     here: OwnedFd,
@@ -39,9 +41,10 @@ struct Copy {
     in_user_namespace: bool,
 }
 
-impl Copy {
-    fn new(to: BorrowedFd<'_>) -> Step<Copy> {
+impl Copy<'_> {
+    fn new<'b>(to: BorrowedFd<'_>, budget: &'b mut Budget) -> Step<Copy<'b>> {
         Ok(Copy {
+            budget,
             root: at("open", tree::reopen(to))?,
             here: at("open", tree::reopen(to))?,
             above: Vec::new(),
@@ -51,6 +54,12 @@ impl Copy {
             copies: true,
             in_user_namespace: is_in_user_namespace(),
         })
+    }
+
+    /// What `from` has beside its content, for `to` or the directory that is being filled.
+    fn attributes(&mut self, from: BorrowedFd<'_>, to: Option<BorrowedFd<'_>>, stat: &Stat) -> Step<()> {
+        let copied = attributes::copy(from, to.unwrap_or(self.here.as_fd()), stat)?;
+        at("copy the attributes of", self.budget.take_bytes(copied))
     }
 
     /// One more name for a file that is there already. False: it has to be copied.
@@ -77,18 +86,20 @@ impl Copy {
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let to = at("create", openat(&self.here, name, flags, Mode::RUSR | Mode::WUSR))?;
-        at("copy", self.content(from.as_fd(), to.as_fd(), stat.st_size.unsigned_abs()))?;
-        attributes::copy(from.as_fd(), to.as_fd(), &stat)
+        at("copy", self.content(from.as_fd(), to.as_fd(), &stat))?;
+        self.attributes(from.as_fd(), Some(to.as_fd()), &stat)
     }
 
     /// What is in a file; holes stay holes.
-    fn content(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, size: u64) -> Result<()> {
+    fn content(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &Stat) -> Result<()> {
+        let size = stat.st_size.unsigned_abs();
         if size == 0 {
             return Ok(());
         }
         if self.clones {
             match ioctl_ficlone(to, from) {
-                Ok(()) => return Ok(()),
+                // Shared until one of the two is written to.
+                Ok(()) => return self.budget.take_bytes(stat.st_blocks.unsigned_abs().saturating_mul(512)),
                 // Full, or over a quota: copying would be so too.
                 Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::IO)) => return Err(errno),
                 Err(_) => self.clones = false,
@@ -106,6 +117,7 @@ impl Copy {
             if start >= size || end == start {
                 break;
             }
+            self.budget.take_bytes(end - start)?;
             self.range(from, to, start, end)?;
             done = end;
         }
@@ -144,7 +156,7 @@ impl Copy {
     }
 
     /// A link, a fifo or a device. False: it is left out.
-    fn other(&self, dir: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Step<bool> {
+    fn other(&mut self, dir: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Step<bool> {
         let source = at("open", tree::open(dir, name, OFlags::PATH | OFlags::NOFOLLOW))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Symlink => {
@@ -158,18 +170,20 @@ impl Copy {
             },
         }
         let target = at("open", tree::open(self.here.as_fd(), name, OFlags::PATH | OFlags::NOFOLLOW))?;
-        attributes::copy(source.as_fd(), target.as_fd(), stat)?;
+        self.attributes(source.as_fd(), Some(target.as_fd()), stat)?;
         Ok(true)
     }
 }
 
-impl Visit for Copy {
+impl Visit for Copy<'_> {
     fn passes(_: Errno) -> bool {
         false
     }
 
     fn entry(&mut self, dir: BorrowedFd<'_>, name: &CStr, kind: FileType, way: &[CString]) -> Step<bool> {
+        self.budget.take_entry()?;
         if kind == FileType::Directory {
+            at("make a directory", self.budget.take_bytes(4096))?;
             at("make a directory", mkdirat(&self.here, name, Mode::RWXU))?;
             return Ok(true);
         }
@@ -198,7 +212,7 @@ impl Visit for Copy {
 
     fn leave(&mut self, _: BorrowedFd<'_>, dir: OwnedFd, _: &CStr) -> Step<()> {
         let Some((stat, above)) = self.above.pop() else { return Ok(()) };
-        attributes::copy(dir.as_fd(), self.here.as_fd(), &stat)?;
+        self.attributes(dir.as_fd(), None, &stat)?;
         self.here = at("go back up from", tree::open_parent(self.here.as_fd(), above))?;
         Ok(())
     }
@@ -214,11 +228,4 @@ pub(super) fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// PROC_USER_INIT_INO of the kernel.
-const FIRST_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
-
-fn is_in_user_namespace() -> bool {
-    rustix::fs::stat(c"/proc/self/ns/user").is_ok_and(|stat| stat.st_ino != FIRST_USER_NAMESPACE)
 }

@@ -5,7 +5,8 @@
 //! so that a process may be killed at any moment. `data/` is never another directory than it was: a container that has it
 //! mounted already sees what comes.
 
-use super::{Context, Error, Result, Volumes, attributes, check_name, copy, wait_for_lock};
+use super::{Budget, Context, Error, Result, Volumes, attributes, check_name, copy};
+use crate::host::wait_for_lock;
 use crate::tree;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
@@ -32,11 +33,11 @@ pub(super) struct Held<'v> {
 impl Volumes {
     /// Fills a volume that is empty and never was filled with the content of `image`, a directory that may have been
     /// opened with O_PATH, and makes the volume's directory what that one is: owner, mode, attributes, times. Waits for
-    /// whoever is filling it.
+    /// whoever is filling it. The budget is that of all volumes that are filled from one image.
     ///
     /// # Errors
-    /// What cannot be copied. The volume is empty then, and the next call tries again.
-    pub fn fill(&self, name: &str, image: BorrowedFd<'_>) -> Result<Filled> {
+    /// What cannot be copied, or that there is more than the budget has room for. The volume is empty then, and the next call tries again.
+    pub fn fill(&self, name: &str, image: BorrowedFd<'_>, budget: &mut Budget) -> Result<Filled> {
         let held = self.hold(name)?;
         if held.go_on()? {
             return Ok(Filled::Before);
@@ -46,7 +47,7 @@ impl Volumes {
             held.mark()?;
             return Ok(Filled::Before);
         }
-        held.copy_aside(image)?;
+        held.copy_aside(image, budget)?;
         held.settle()?;
         Ok(Filled::Now)
     }
@@ -99,15 +100,15 @@ impl Held<'_> {
     }
 
     /// Copies the image's directory to `ready/`.
-    fn copy_aside(&self, image: BorrowedFd<'_>) -> Result<()> {
+    fn copy_aside(&self, image: BorrowedFd<'_>, budget: &mut Budget) -> Result<()> {
         let aside = c"filling";
         let clear = || tree::remove(self.dir.as_fd(), aside).map_err(|stopped| self.stopped("filling", stopped));
         clear()?;
         mkdirat(&self.dir, aside, Mode::RWXU).context(|| self.what("make filling"))?;
         let copied = tree::open(self.dir.as_fd(), aside, OFlags::RDONLY | tree::DIRECTORY)
             .context(|| self.what("open filling"))
-            .and_then(|to| copy::tree(image, to.as_fd()).map_err(|stopped| self.stopped("", stopped)));
-        if let Err(error) = copied {
+            .and_then(|to| copy::tree(image, to.as_fd(), budget).map_err(|stopped| self.stopped("", stopped)));
+        if let Err(error) = budget.explain(copied) {
             // A full disk is not to stay full; the first error is the one to tell.
             clear().ok();
             return Err(error);

@@ -18,6 +18,7 @@ mod copy;
 mod error;
 mod fill;
 mod label;
+mod limits;
 mod mount;
 mod remove;
 mod request;
@@ -28,13 +29,15 @@ pub(crate) use error::Context;
 pub use error::{Error, Result};
 pub use fill::Filled;
 pub use label::relabel;
+pub use limits::Budget;
 pub use mount::{Mount, Prepared};
 pub use remove::{Pruned, Uses};
 pub use request::{Relabel, Request, Source, check_destinations, parse};
 
+use crate::host::{make_store, read_all, wait_for_lock};
 use crate::tree;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, fsync, mkdirat, openat, renameat_with};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, fsync, mkdirat, openat, renameat_with};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -43,8 +46,6 @@ use std::path::Path;
 
 /// As long as a name on disk may be.
 const MAX_NAME: usize = 255;
-/// No volume.json is nearly as long: a command line could not say that much.
-const MAX_SMALL: usize = 1 << 24;
 /// The label of a volume that was made for one bundle and goes with it.
 pub const ANONYMOUS: &str = "anonymous";
 
@@ -113,6 +114,9 @@ impl Volumes {
     }
 
     /// Waits until nobody makes or removes volumes, and keeps all others from it. The directory is made if need be.
+    ///
+    /// # Errors
+    /// The directory cannot be made or locked, or what a process that was killed has left cannot be removed.
     pub fn lock(&self) -> Result<Locked<'_>> {
         self.make_directories()?;
         let dir = self.dir()?.ok_or_else(|| Error::Sys { what: format!("open {}", self.path), errno: Errno::NOENT })?;
@@ -131,6 +135,9 @@ impl Volumes {
     }
 
     /// All volumes, by name.
+    ///
+    /// # Errors
+    /// The directory of the volumes cannot be read; a volume that cannot be is among [`Listed::broken`].
     pub fn list(&self, uses: &Uses) -> Result<Listed> {
         let mut listed = Listed::default();
         let Some(dir) = self.dir()? else { return Ok(listed) };
@@ -156,6 +163,9 @@ impl Volumes {
     }
 
     /// What a volume takes on disk, in bytes. Containers may be at work in it.
+    ///
+    /// # Errors
+    /// [`Error::NoVolume`], or something in it cannot be looked at.
     pub fn size(&self, name: &str) -> Result<u64> {
         check_name(name)?;
         let dir = self.dir()?.ok_or_else(|| Error::NoVolume(name.to_owned()))?;
@@ -205,15 +215,15 @@ impl Volumes {
             return Ok(());
         }
         let path = Path::new(&self.path);
-        let mut ancestors: Vec<&Path> = path.ancestors().collect();
-        ancestors.reverse();
-        for dir in ancestors {
-            match mkdirat(CWD, dir, Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(errno).context(|| format!("make the directory {}", dir.display())),
-            }
+        let what = || format!("make the directory {}", path.display());
+        if let Some(store) = path.parent() {
+            let failed = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            make_store(store).map_err(failed).context(what)?;
         }
-        Ok(())
+        match mkdirat(CWD, path, Mode::RWXU) {
+            Err(Errno::EXIST) => Ok(()),
+            made => made.context(what),
+        }
     }
 
     /// What a container sees of a volume: a directory and no link, and nothing mounted there.
@@ -236,6 +246,9 @@ impl Volumes {
 
 impl Locked<'_> {
     /// As [`Volumes::create`].
+    ///
+    /// # Errors
+    /// The same.
     pub fn create(&self, name: Option<&str>, labels: &BTreeMap<String, String>, created: &str) -> Result<Volume> {
         let mut labels = labels.clone();
         let name = match name {
@@ -324,31 +337,6 @@ fn names(dir: BorrowedFd<'_>) -> rustix::io::Result<Vec<String>> {
 /// volume.json, locked by who needs the volume.
 fn open_record(volume: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
     tree::open(volume, c"volume.json", OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)
-}
-
-/// All of a small file.
-pub(crate) fn read_all(file: BorrowedFd<'_>) -> rustix::io::Result<Vec<u8>> {
-    let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
-    loop {
-        match rustix::io::read(file, &mut buffer) {
-            Ok(0) => return Ok(text),
-            Ok(length) => text.extend_from_slice(&buffer[..length]),
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-        if text.len() > MAX_SMALL {
-            return Err(Errno::FBIG);
-        }
-    }
-}
-
-pub(crate) fn wait_for_lock(file: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    loop {
-        match flock(file, FlockOperation::LockExclusive) {
-            Err(Errno::INTR) => {}
-            answer => return answer,
-        }
-    }
 }
 
 /// So many random bytes as hexadecimal digits.

@@ -47,19 +47,27 @@ impl Volumes {
 
     /// Removes those of the volumes that were made for one bundle and that no bundle mounts any more. For who removes a
     /// bundle, once it is no longer registered.
+    ///
+    /// # Errors
+    /// The volumes cannot be locked or listed; those that cannot be removed are in [`Pruned::failed`].
     pub fn remove_anonymous(&self, names: &[&str], uses: impl FnOnce() -> Result<Uses>) -> Result<Pruned> {
-        self.remove_where(uses, |volumes, dir, name| {
-            names.contains(&name)
-                && volumes.look(dir, name, &Uses::new()).is_ok_and(|volume| volume.labels.contains_key(ANONYMOUS))
-        })
+        self.remove_where(uses, |volumes, dir, name| names.contains(&name) && volumes.is_anonymous(dir, name))
     }
 
-    /// Removes all volumes that no bundle mounts, and what removals that were interrupted have left.
-    pub fn prune(&self, uses: impl FnOnce() -> Result<Uses>) -> Result<Pruned> {
-        self.remove_where(uses, |_, _, _| true)
+    /// Removes the volumes without a name of their own that no bundle mounts, or `all` that none does, and what removals
+    /// that were interrupted have left.
+    ///
+    /// # Errors
+    /// As [`Volumes::remove_anonymous`].
+    pub fn prune(&self, all: bool, uses: impl FnOnce() -> Result<Uses>) -> Result<Pruned> {
+        self.remove_where(uses, |volumes, dir, name| all || volumes.is_anonymous(dir, name))
     }
 
-    fn remove_where(
+    fn is_anonymous(&self, dir: BorrowedFd<'_>, name: &str) -> bool {
+        self.look(dir, name, &Uses::new()).is_ok_and(|volume| volume.labels.contains_key(ANONYMOUS))
+    }
+
+    pub(super) fn remove_where(
         &self,
         uses: impl FnOnce() -> Result<Uses>,
         which: impl Fn(&Volumes, BorrowedFd<'_>, &str) -> bool,
@@ -70,7 +78,6 @@ impl Volumes {
         }
         let locked = self.lock()?;
         let uses = uses()?;
-        let mut old = Vec::new();
         for name in names(locked.dir.as_fd()).context(|| format!("read {}", self.path))? {
             if !which(self, locked.dir.as_fd(), &name) {
                 continue;
@@ -78,18 +85,16 @@ impl Volumes {
             let taken =
                 self.open_volume(locked.dir.as_fd(), &name).and_then(|volume| locked.take_away(&name, volume, &uses));
             match taken {
-                Ok(taken) => {
-                    old.push(taken);
-                    pruned.removed.push(name);
-                }
+                Ok(_) => pruned.removed.push(name),
                 Err(Error::InUse { .. } | Error::NoVolume(_)) => {}
                 Err(error) => pruned.failed.push(error),
             }
         }
         let dir = locked.dir;
         flock(&dir, FlockOperation::Unlock).context(|| format!("unlock {}", self.path))?;
-        old.extend(self.left_over(dir.as_fd())?);
-        for old in old {
+        // One after another, as there may be more of them than descriptors.
+        for name in tree::names(dir.as_fd()).context(|| format!("read {}", self.path))? {
+            let Some(old) = left_over(dir.as_fd(), name) else { continue };
             match self.clear(dir.as_fd(), old) {
                 Ok(bytes) => pruned.bytes = pruned.bytes.saturating_add(bytes),
                 Err(error) => pruned.failed.push(error),
@@ -98,36 +103,30 @@ impl Volumes {
         Ok(pruned)
     }
 
-    /// What removals that were interrupted have left; what others are removing is locked.
-    fn left_over(&self, dir: BorrowedFd<'_>) -> Result<Vec<Old>> {
-        let all = tree::names(dir).context(|| format!("read {}", self.path))?;
-        let old = all.into_iter().filter_map(|name| name.into_string().ok()).filter(|name| name.starts_with(".old-"));
-        Ok(old
-            .filter_map(|name| {
-                let path = CString::new(name.clone()).ok()?;
-                let open = tree::open(dir, &path, OFlags::RDONLY | tree::DIRECTORY).ok()?;
-                flock(&open, FlockOperation::NonBlockingLockExclusive).ok()?;
-                Some(Old { name, _lock: open })
-            })
-            .collect())
-    }
-
     /// Removes what was renamed; what it took, in bytes.
     fn clear(&self, dir: BorrowedFd<'_>, old: Old) -> Result<u64> {
         let path = self.path_of(&old.name);
         let failed = |stopped| Error::stopped("remove a volume", path.as_ref(), stopped);
-        let bytes = tree::size(old._lock.as_fd()).map_err(failed)?;
+        let bytes = tree::size(old.dir.as_fd()).map_err(failed)?;
         let name = CString::new(old.name.clone()).map_err(|_| Error::NoVolume(old.name.clone()))?;
         tree::remove(dir, &name).map_err(failed)?;
         Ok(bytes)
     }
 }
 
+/// What is called so if it is a volume that was to be removed, and nobody else is at it.
+fn left_over(dir: BorrowedFd<'_>, name: CString) -> Option<Old> {
+    let name = name.into_string().ok().filter(|name| name.starts_with(".old-"))?;
+    let open = tree::open(dir, &CString::new(name.clone()).ok()?, OFlags::RDONLY | tree::DIRECTORY).ok()?;
+    flock(&open, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(Old { name, dir: open })
+}
+
 /// A volume that is no longer one.
 struct Old {
     name: String,
-    /// Says that somebody is removing it.
-    _lock: OwnedFd,
+    /// Locked, which says that somebody is removing it.
+    dir: OwnedFd,
 }
 
 impl Locked<'_> {
@@ -155,6 +154,6 @@ impl Locked<'_> {
         let old = format!(".old-{}", super::random(8)?);
         renameat(&self.dir, name, &self.dir, &*old)
             .context(|| format!("remove the volume {}", self.volumes.path_of(name)))?;
-        Ok(Old { name: old, _lock: volume })
+        Ok(Old { name: old, dir: volume })
     }
 }

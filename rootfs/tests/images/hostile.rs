@@ -2,9 +2,9 @@
 //! refused with one line and leaves nothing.
 
 use crate::make::{Entry, OCI, Packed, Scratch, Tar, dir, entry, file, hard_link, image, pack, packed_image, symlink};
-use crate::{import, refused, refused_image, unpacked};
+use crate::{import, import_with, refused, refused_image, unpacked};
 use rootfs::image::{Digest, Platform};
-use rootfs::store::Limits;
+use rootfs::store::{Limits, Silent, Store};
 use serde_json::json;
 use std::fs;
 
@@ -165,8 +165,11 @@ fn headers_that_are_wrong() {
     lonely.header(b'L', b"a", b"", &file("a", ""), 2);
     lonely.data(b"b\0");
     assert!(refused(&[&lonely.end()]).contains("truncated"));
-    let owner = Entry { owner: (u64::from(u32::MAX), 0), ..file("a", "") };
-    assert!(refused(&[&Tar::of(&[owner])]).contains("owner"));
+    for owner in [(u64::from(u32::MAX), 0), (0, u64::from(u32::MAX))] {
+        for it in [file("a", ""), dir("."), dir("a/..")] {
+            assert!(refused(&[&Tar::of(&[Entry { owner, ..it }])]).contains("owner"));
+        }
+    }
 }
 
 #[test]
@@ -183,6 +186,17 @@ fn bombs() {
     let limits = Limits { entries: 999, ..Limits::default() };
     let why = refused_image(&scratch.join("store"), &scratch.join("entries"), &limits);
     assert!(why.contains("more than 999 entries"), "{why}");
+    // A link has overlay copy what it is to.
+    let large = "\x01".repeat(8 << 20);
+    let below = Tar::of(&[file("a", &large)]);
+    let above = Tar::of(&[hard_link("b", "a"), hard_link("c", "a"), hard_link("d", "b")]);
+    image(&scratch.join("links"), &[&below, &above]);
+    let limits = |mebibytes: u64| Limits { bytes: mebibytes << 20, ..Limits::default() };
+    let why = refused_image(&scratch.join("store"), &scratch.join("links"), &limits(16));
+    assert!(why.contains("more than 16777216 bytes"), "{why}");
+    let stored = import_with(&scratch.join("store"), &scratch.join("links"), &limits(17), &Silent).map(drop);
+    let size = Store::open(&scratch.join("store")).unwrap().images().unwrap()[0].size;
+    assert!(stored.is_ok() && (16 << 20..17 << 20).contains(&size), "{stored:?} {size}");
     // As deep as an entry may lie, and deeper by a link; it has to be removable too.
     let deep = "d/".repeat(500);
     let mut entries: Vec<Entry<'_>> = (1..=500).map(|depth| dir(&deep[..2 * depth])).collect();

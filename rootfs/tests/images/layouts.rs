@@ -31,7 +31,7 @@ fn a_layout_as_directory_and_archive_in_every_packing() {
         let from_directory = import(&scratch.join("store"), &scratch.join("image")).unwrap();
         assert_eq!((from_archive.id, from_archive.layers), (from_directory.id, from_directory.layers));
         let opened = Image::open(&scratch.join("image.tar"), None, &Platform::host()).unwrap();
-        assert_eq!((opened.name(), opened.layers().len()), ("test", 2));
+        assert_eq!((opened.name(), opened.layers().len()), ("library/test", 2));
         assert_eq!(opened.config().config().as_ref().unwrap().cmd().as_ref().unwrap(), &["sh"]);
         assert_eq!(Digest::of(opened.config_json()).algorithm(), "sha256");
     }
@@ -112,6 +112,25 @@ fn names() {
     assert!(missing.contains("no image \"four\"") && missing.contains("two:2.0"), "{missing}");
     layout.add(layout.manifest(&[&tar("d")], Packed::Gzip, ("linux", "amd64")), Some("other:1.0"));
     assert!(why(&layout.path, Some("1.0"), "amd64").contains("several images"));
+}
+
+#[test]
+fn images_without_a_name() {
+    let scratch = Scratch::new();
+    let mut layout = Layout::new(&scratch.join("image"));
+    let descriptors = ["a", "b"].map(|name| layout.manifest(&[&tar(name)], Packed::Gzip, ("linux", "amd64")));
+    let digest = |at: usize| descriptors[at]["digest"].as_str().unwrap();
+    layout.add(descriptors[0].clone(), None);
+    layout.add(layout.manifest(&[&tar("c")], Packed::Gzip, ("linux", "arm64")), None);
+    // The same twice, one for each platform.
+    layout.add(descriptors[0].clone(), None);
+    assert_eq!(open(&layout.path, None, "amd64").unwrap().id().as_str(), digest(0));
+    layout.add(descriptors[1].clone(), None);
+    let ambiguous = why(&layout.path, None, "amd64");
+    assert!([0, 1].into_iter().all(|at| ambiguous.contains(digest(at))), "{ambiguous}");
+    assert!(ambiguous.contains("several images"), "{ambiguous}");
+    assert_eq!(open(&layout.path, Some(digest(1)), "amd64").unwrap().id().as_str(), digest(1));
+    open(&layout.path, None, "arm64").unwrap();
 }
 
 /// An archive of `docker save`, with what older versions wrote.

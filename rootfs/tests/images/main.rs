@@ -6,6 +6,7 @@ mod layers;
 mod layouts;
 mod look;
 mod make;
+mod names;
 mod store;
 
 use make::{Scratch, Tar, image};

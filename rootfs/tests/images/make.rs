@@ -247,6 +247,6 @@ pub(crate) fn image(path: &Path, layers: &[&Tar]) -> Layout {
 pub(crate) fn packed_image(path: &Path, layers: &[&Tar], packed: Packed) -> Layout {
     let mut layout = Layout::new(path);
     let platform = rootfs::image::Platform::host();
-    layout.add(layout.manifest(layers, packed, (&platform.os, &platform.architecture)), Some("test"));
+    layout.add(layout.manifest(layers, packed, (&platform.os, &platform.architecture)), Some("library/test"));
     layout
 }

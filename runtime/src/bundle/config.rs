@@ -1,6 +1,6 @@
 //! config.json from an image's configuration, as conversion.md of the image-spec has it, and from what the caller says.
 
-use super::{Owners, WRITABLE};
+use super::{MOUNTPOINTS, Owners, WRITABLE};
 use crate::cli::spec as cli_spec;
 use crate::error::{Error, Result, bad};
 use crate::network::Attachment;
@@ -150,7 +150,8 @@ fn args(said: &Value, wishes: &Wishes) -> Result<Vec<String>> {
 /// The image's, with those of the caller instead or behind.
 fn environment(said: &Value, wishes: &Wishes) -> Result<Vec<String>> {
     let image = said["Env"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let mut env: Vec<String> = image.filter(|entry| entry.contains('=')).map(str::to_owned).collect();
+    let mut env: Vec<String> =
+        image.filter(|entry| entry.find('=').is_some_and(|at| at > 0)).map(str::to_owned).collect();
     fn set(env: &mut Vec<String>, entry: String) {
         let name = entry.split('=').next().unwrap_or_default().to_owned() + "=";
         match env.iter_mut().find(|known| known.starts_with(&name)) {
@@ -205,8 +206,10 @@ fn annotations(image: &Value, wishes: &Wishes, found: &Found, owners: &Owners) -
     set(&image_key("exposedPorts"), Some(ports.collect::<Vec<_>>().join(",")));
     for (key, value) in said["Labels"].as_object().into_iter().flatten() {
         // What makes a root, opens a cgroup or names a device is for the caller to say, not for an image.
-        // A key that is empty cannot be said to a runtime at all.
-        if !key.is_empty()
+        // A key that is empty, or one with a NUL, cannot be said to a runtime at all.
+        let sayable =
+            !key.is_empty() && !key.contains('\0') && value.as_str().is_none_or(|value| !value.contains('\0'));
+        if sayable
             && !key.starts_with("io.github.proa.")
             && !key.starts_with("org.systemd.")
             && !key.starts_with("run.oci.")
@@ -215,8 +218,9 @@ fn annotations(image: &Value, wishes: &Wishes, found: &Found, owners: &Owners) -
         }
     }
     let layers: Vec<&str> = found.layers.iter().filter_map(|layer| layer.to_str()).collect();
-    if layers.len() != found.layers.len() || layers.iter().any(|layer| layer.contains(':')) {
-        return Err(bad("--store", "the path has a colon, or is no UTF-8"));
+    if let Some(path) = found.layers.iter().find(|path| path.to_str().is_none_or(|path| path.contains(':'))) {
+        let whose = if path.ends_with(MOUNTPOINTS) { "the bundle" } else { "--store" };
+        return Err(bad(whose, format_args!("{}: the path has a colon, or is no UTF-8", path.display())));
     }
     set(LAYERS_ANNOTATION, Some(layers.join(":")));
     if !wishes.read_only {

@@ -5,20 +5,24 @@
 
 use super::config::{self, Found, Wishes};
 use super::volumes::{self, BundleVolumes};
-use super::{MOUNTPOINTS, Owners, WRITABLE, mountpoints, users};
+use super::{MOUNTPOINTS, Owners, RESOLV_CONF, WRITABLE, mountpoints, users};
 use crate::error::{Context, Error, Result, bad};
 use crate::network::{Attachment, attach};
+use crate::parent::writable;
+use crate::plan::MOST_LAYERS;
 use rootfs::image::{Image, Platform};
 use rootfs::overlay::Layers;
 use rootfs::plan::{CText, Parameter};
 use rootfs::store::{BundleEntry, Limits, Progress, Store, Stored, Xattrs};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, fsync, open};
+use rustix::io::Errno;
 use serde_json::{Value, json};
+use std::fs;
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 /// What is to be made.
 pub(crate) struct Request<'a> {
@@ -43,7 +47,10 @@ pub(crate) struct Request<'a> {
 /// # Errors
 /// One line: the image, the option or the file.
 pub(crate) fn create(store: &Store, request: &Request<'_>, progress: &dyn Progress) -> Result<()> {
-    let made = Made::begin(store, request.dir)?;
+    if request.size.is_some() && request.wishes.read_only {
+        return Err(bad("--size", "with --read-only nothing is written"));
+    }
+    let mut made = Made::begin(request.dir)?;
     let stored = import(store, request, progress)?;
     if stored.layers.is_empty() {
         return Err(bad("--image", format_args!("{:?} has no layers", request.image)));
@@ -58,12 +65,11 @@ pub(crate) fn create(store: &Store, request: &Request<'_>, progress: &dyn Progre
         volumes: volumes.names(),
     };
     let done = store.add_bundle(&entry).map_err(usage).and_then(|()| fill(store, request, &stored, &image, &volumes));
-    match done {
-        Ok(()) => made.keep(),
-        Err(_) => {
-            drop(made);
-            volumes.forget(store);
-        }
+    made.kept = done.is_ok();
+    if done.is_err() {
+        drop(made);
+        store.remove_bundle(request.dir).ok();
+        volumes.forget(store);
     }
     done
 }
@@ -77,10 +83,14 @@ fn fill(store: &Store, request: &Request<'_>, stored: &Stored, image: &Value, vo
         None => users::find("the image's User", image["config"]["User"].as_str().unwrap_or_default(), root.as_fd())?,
     };
     let network = network(request)?;
-    let mut mounts = volumes.mounts(root.as_fd())?;
+    let mut mounts = volumes.mounts(root.as_fd(), &request.limits)?;
     mounts.extend(resolv_conf(request, &network)?);
     if request.wishes.read_only {
         layers.insert(0, request.dir.join(MOUNTPOINTS));
+    }
+    if layers.len() > MOST_LAYERS {
+        let problem = format_args!("needs {} layers, overlayfs takes {MOST_LAYERS}", layers.len());
+        return Err(bad("--read-only", problem));
     }
     let found = Found { layers, user, mounts, network };
     let document = config::document(image, &request.wishes, &found, &request.owners)?;
@@ -114,40 +124,57 @@ pub(super) fn usage(error: impl std::fmt::Display) -> Error {
     Error::Usage(error.to_string())
 }
 
-/// The directory, taken away again unless it is kept.
+/// The directory, nobody else's as long as this lives. What was made of it is taken away again unless it is kept.
 struct Made<'s> {
-    store: &'s Store,
     dir: &'s Path,
+    /// It was not there before.
+    is_new: bool,
     kept: bool,
+    _lock: OwnedFd,
 }
 
 impl<'s> Made<'s> {
-    fn begin(store: &'s Store, dir: &'s Path) -> Result<Made<'s>> {
-        match fs::create_dir(dir) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_empty(dir) => {}
-            made => made.context(|| format!("make the bundle {}", dir.display()))?,
+    fn begin(dir: &'s Path) -> Result<Made<'s>> {
+        let what = || format!("make the bundle {}", dir.display());
+        let made = fs::create_dir(dir);
+        let is_new = made.is_ok();
+        made.or_else(|error| if error.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
+            .context(what)?;
+        let lock = open_dir(dir).context(what)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => {
+                return Err(Error::Usage(format!("{}: another command makes a bundle there", dir.display())));
+            }
+            locked => locked.context(what)?,
         }
-        Ok(Made { store, dir, kept: false })
-    }
-
-    fn keep(mut self) {
-        self.kept = true;
+        // Whoever had the lock before may have put a bundle there, or have taken the directory away.
+        if fs::read_dir(dir).context(what)?.next().is_some() {
+            return Err(Errno::EXIST).context(what);
+        }
+        Ok(Made { dir, is_new, kept: false, _lock: lock })
     }
 }
 
 impl Drop for Made<'_> {
     fn drop(&mut self) {
-        if !self.kept {
-            release(&self.dir.join(WRITABLE)).ok();
-            fs::remove_dir_all(self.dir).ok();
-            self.store.remove_bundle(self.dir).ok();
+        if self.kept {
+            return;
+        }
+        release(&self.dir.join(WRITABLE)).ok();
+        for part in PARTS {
+            rootfs::remove_all(&self.dir.join(part)).ok();
+        }
+        if self.is_new {
+            fs::remove_dir(self.dir).ok();
         }
     }
 }
 
-fn is_empty(dir: &Path) -> bool {
-    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none())
+/// What [`create`] makes in a bundle, but for config.json, which is its last.
+const PARTS: [&str; 4] = [WRITABLE, MOUNTPOINTS, RESOLV_CONF, "config.json.new"];
+
+fn open_dir(path: &Path) -> rustix::io::Result<OwnedFd> {
+    open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn import(store: &Store, request: &Request<'_>, progress: &dyn Progress) -> Result<Stored> {
@@ -215,8 +242,8 @@ fn network(request: &Request<'_>) -> Result<Attachment> {
 /// The file in the bundle that is mounted on the image's, if the container has a network that it says something of.
 fn resolv_conf(request: &Request<'_>, network: &Attachment) -> Result<Option<Value>> {
     let Some(text) = &network.resolv_conf else { return Ok(None) };
-    let path = request.dir.join("resolv.conf");
-    fs::write(&path, text).context(|| format!("write {}", path.display()))?;
+    let path = request.dir.join(RESOLV_CONF);
+    write_whole(&path, text).context(|| format!("write {}", path.display()))?;
     let options = ["bind", "ro", "nosuid", "nodev", "noexec"];
     Ok(Some(json!({ "destination": "/etc/resolv.conf", "type": "bind", "source": path, "options": options })))
 }
@@ -252,41 +279,51 @@ fn make_writable(
     }
     // What a container makes setuid is not for the host's users to run.
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).context(what)?;
-    let open = |path: &Path| open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     if let Some(bytes) = size {
         // Before anything is in it: what is there already would not be counted.
-        let directory = open(dir).context(what)?;
+        let directory = open_dir(dir).context(what)?;
         rootfs::quota::limit(store.dir(), directory.as_fd(), bytes).map_err(|error| bad("--size", error))?;
     }
     for name in ["upper", "work"] {
         let path = dir.join(name);
         fs::create_dir(&path).context(what)?;
-        stored.show_as_root(open(&path).context(what)?.as_fd(), &on_disk).map_err(usage)?;
+        stored.show_as_root(open_dir(&path).context(what)?.as_fd(), &on_disk).map_err(usage)?;
     }
     Ok(())
 }
 
-/// Whole or not at all.
+/// Whole or not at all, and on the disk.
 fn write_config(dir: &Path, document: &Value) -> Result<()> {
     let (path, temporary) = (dir.join("config.json"), dir.join("config.json.new"));
     let text = crate::cli::pretty_text(document)?;
     let what = || format!("write {}", path.display());
-    fs::write(&temporary, text).context(what)?;
-    fs::rename(&temporary, &path).context(what)
+    write_whole(&temporary, &text).context(what)?;
+    fs::rename(&temporary, &path).context(what)?;
+    for dir in [Some(dir), dir.parent()].into_iter().flatten() {
+        fsync(open_dir(dir).context(what)?).context(what)?;
+    }
+    Ok(())
+}
+
+/// A file that everybody may read, on the disk.
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = fs::File::create(path)?;
+    file.set_permissions(fs::Permissions::from_mode(0o644))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 /// Whether a directory without config.json has nothing but what [`create`] makes, or is not there.
 fn is_remnant(dir: &Path) -> bool {
-    const PARTS: [&str; 4] = [WRITABLE, MOUNTPOINTS, "resolv.conf", "config.json.new"];
     match fs::read_dir(dir) {
         Ok(entries) => entries.flatten().all(|entry| PARTS.iter().any(|part| entry.file_name() == *part)),
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
+        Err(error) => error.kind() == ErrorKind::NotFound,
     }
 }
 
 /// The quota of what was written, if there is one.
 fn release(writable: &Path) -> Result<()> {
-    match open(writable, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+    match open_dir(writable) {
         Ok(directory) => rootfs::quota::release(directory.as_fd()).map_err(usage),
         Err(_) => Ok(()),
     }
@@ -295,23 +332,23 @@ fn release(writable: &Path) -> Result<()> {
 /// Removes a bundle with what its container wrote; also what a killed call of this or of [`create`] has left of one.
 ///
 /// # Errors
-/// It is none that was made from an image; a file cannot be removed.
+/// It is none that was made from an image; a container writes to it; a file cannot be removed.
 pub(crate) fn remove(store: &Store, dir: &Path) -> Result<()> {
     let none = || Error::Usage(format!("{}: no bundle that was made from an image of this store", dir.display()));
     let entry = store.bundle(dir).map_err(usage)?.ok_or_else(none)?;
+    // Also one that the caller's --root does not know; held until nothing is left to write to.
+    let _lock =
+        writable::lock(&dir.join(WRITABLE)).map_err(|error| bad(format_args!("bundle {}", dir.display()), error))?;
     // From now on it is none, whatever happens.
     let config = dir.join("config.json");
     match fs::remove_file(&config) {
         // The directory may be somebody else's by now.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !is_remnant(dir) => return Err(none()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::NotFound && !is_remnant(dir) => return Err(none()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
         removed => removed.context(|| format!("remove {}", config.display()))?,
     }
     release(&dir.join(WRITABLE))?;
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        removed => removed.context(|| format!("remove {}", dir.display()))?,
-    }
+    rootfs::remove_all(dir).context(|| format!("remove {}", dir.display()))?;
     store.remove_bundle(dir).map_err(usage)?;
     volumes::forget(store, &entry.volumes)
 }

@@ -18,5 +18,7 @@ pub(crate) use volumes::uses;
 
 /// What the writable layer is called in the bundle.
 pub(crate) const WRITABLE: &str = "writable";
+/// The container's name servers, mounted on the image's file.
+const RESOLV_CONF: &str = "resolv.conf";
 /// The layer of directories to mount something on, of a bundle without a writable one.
 pub(crate) const MOUNTPOINTS: &str = "mountpoints";

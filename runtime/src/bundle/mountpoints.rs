@@ -3,9 +3,11 @@
 
 use crate::error::{Context, Result};
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, openat2, readlinkat};
+use rustix::fs::{OFlags, fstat, readlinkat};
 use rustix::io::Errno;
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Component, Path, PathBuf};
 
@@ -59,8 +61,7 @@ fn one(
         Path::new(destination).components().filter(|part| matches!(part, Component::Normal(_))).collect();
     let open = |path: &Path| {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+        rootfs::open_in_root(root, path, OFlags::PATH | OFlags::CLOEXEC)
     };
     // The longest part of the path that the image has, wherever links in it lead.
     let mut there = names.len();
@@ -76,7 +77,7 @@ fn one(
     let what = || format!("mount point {destination}");
     let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&deepest));
     let real = readlinkat(rustix::fs::CWD, &link, Vec::new()).context(what)?;
-    let real = PathBuf::from(real.to_string_lossy().into_owned());
+    let real = PathBuf::from(OsString::from_vec(real.into_bytes()));
     let mut path = dir.to_owned();
     let mut shown = PathBuf::new();
     for part in real.components().filter(|part| matches!(part, Component::Normal(_))) {

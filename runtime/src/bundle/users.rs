@@ -2,11 +2,12 @@
 
 use crate::error::{Context, Result, bad};
 use rustix::fd::BorrowedFd;
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{FileType, OFlags, fstat};
 use rustix::io::Errno;
 use serde::Serialize;
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsRawFd;
 
 /// `process.user`.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
@@ -76,19 +77,19 @@ fn of_files(word: &str, passwd: &str, group: &str) -> std::result::Result<User, 
     Ok(User { uid, gid, additional_gids })
 }
 
-/// A file of the image, never one of the host; an absent one is empty.
+/// A file of the image, never one of the host; an absent one is empty. A device is not opened: that alone does something
+/// to the host.
 fn read(root: BorrowedFd<'_>, path: &str) -> Result<String> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let what = || format!("read /{path} of the image");
-    let file = match openat2(root, path, flags, Mode::empty(), resolve) {
-        Ok(file) => File::from(file),
+    let found = match rootfs::open_in_root(root, path, OFlags::PATH) {
+        Ok(found) => found,
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(String::new()),
         Err(errno) => return Err(errno).context(what),
     };
-    if !file.metadata().context(what)?.is_file() {
+    if FileType::from_raw_mode(fstat(&found).context(what)?.st_mode) != FileType::RegularFile {
         return Ok(String::new());
     }
+    let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).context(what)?;
     let mut bytes = Vec::new();
     file.take(MOST).read_to_end(&mut bytes).context(what)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())

@@ -2,16 +2,19 @@
 
 use super::{Owners, create::usage};
 use crate::error::{Context, Result, bad};
-use rootfs::store::Store;
-use rootfs::volumes::{Prepared, Request, Source, Volumes, check_destinations, parse, relabel};
+use rootfs::store::{Limits, Store};
+use rootfs::volumes::{Budget, Prepared, Request, Source, Volumes, check_destinations, parse, relabel};
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// What files get that all containers may use, by the policy that distributions have for containers.
 const LABEL: &str = "system_u:object_r:container_file_t:s0";
+
+/// Volumes that an image may want.
+const MOST_OF_IMAGE: usize = 128;
 
 /// The volumes, which nobody removes while this lives.
 pub(super) struct BundleVolumes {
@@ -24,7 +27,11 @@ impl BundleVolumes {
     pub(super) fn prepare(store: &Store, words: &[&str], image: &Value, owners: &Owners) -> Result<BundleVolumes> {
         let volumes = Volumes::open(store.dir()).map_err(usage)?;
         let mut requests = words.iter().map(|word| parse(word).map_err(usage)).collect::<Result<Vec<_>>>()?;
-        for destination in image["config"]["Volumes"].as_object().into_iter().flat_map(|volumes| volumes.keys()) {
+        let of_image = image["config"]["Volumes"].as_object();
+        if let Some(count) = of_image.map(|volumes| volumes.len()).filter(|count| *count > MOST_OF_IMAGE) {
+            return Err(bad("the image's Volumes", format_args!("{count}, at most {MOST_OF_IMAGE} are made")));
+        }
+        for destination in of_image.into_iter().flat_map(|volumes| volumes.keys()) {
             let wanted = match destination.contains(':') {
                 false => parse(destination).map_err(|error| bad("the image's Volumes", error))?,
                 true => return Err(bad("the image's Volumes", format_args!("{destination:?} has a colon"))),
@@ -61,11 +68,14 @@ impl BundleVolumes {
     }
 
     /// Copies into new volumes what the image has in their place, gives labels, and says how all are mounted.
-    pub(super) fn mounts(&self, root: BorrowedFd<'_>) -> Result<Vec<Value>> {
+    pub(super) fn mounts(&self, root: BorrowedFd<'_>, limits: &Limits) -> Result<Vec<Value>> {
+        let mut budget = Budget::new(limits);
         for (request, prepared) in &self.prepared {
             if let Some(name) = &prepared.volume {
                 match directory(root, &request.destination)? {
-                    Some(image) if prepared.fill => drop(self.volumes.fill(name, image.as_fd()).map_err(usage)?),
+                    Some(image) if prepared.fill => {
+                        self.volumes.fill(name, image.as_fd(), &mut budget).map(|_| ()).map_err(usage)?;
+                    }
                     _ => self.volumes.complete(name).map_err(usage)?,
                 }
             }
@@ -115,8 +125,7 @@ pub(crate) fn uses(store: &Store) -> Result<rootfs::volumes::Uses> {
 /// A directory of the image, never one of the host.
 fn directory(root: BorrowedFd<'_>, path: &str) -> Result<Option<rustix::fd::OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    match openat2(root, path.trim_start_matches('/'), flags, Mode::empty(), resolve) {
+    match rootfs::open_in_root(root, path.trim_start_matches('/'), flags) {
         Ok(directory) => Ok(Some(directory)),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
         Err(errno) => Err(errno).context(|| format!("open {path} of the image")),

@@ -8,7 +8,7 @@ use crate::sys;
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, fstat, makedev, mkdirat, openat, openat2};
 use rustix::io::Errno;
-use rustix::process::fchdir;
+use rustix::process::{chdir, fchdir};
 use std::ffi::{CStr, CString};
 
 /// Where the standard streams come from.
@@ -70,13 +70,15 @@ pub(crate) fn take_identity(
     }
     labels.label_program(&process.labels)?;
     schedule(process)?;
-    let cwd = make_cwd(process)?;
+    // The root needs neither making nor checking.
+    let cwd = if &*process.cwd == c"/" { None } else { Some(make_cwd(process)?) };
+    let enter = || cwd.as_ref().map_or_else(|| chdir(c"/"), fchdir);
     let home = if process.needs_home { Some(find_home(process.uid)) } else { None };
     rustix::process::umask(Mode::from_raw_mode(process.umask));
     if process.no_new_privileges {
         property("process.noNewPrivileges", sys::set_no_new_privileges())?;
     }
-    let entered = match fchdir(&cwd) {
+    let entered = match enter() {
         // It may belong to the user, and be closed to a root without capabilities.
         Err(Errno::ACCESS) => false,
         done => property("process.cwd: change into it", done).map(|()| true)?,
@@ -84,9 +86,11 @@ pub(crate) fn take_identity(
     limit(process, userns, channel)?;
     change_ids(process)?;
     if !entered {
-        property("process.cwd: change into it", fchdir(&cwd))?;
+        property("process.cwd: change into it", enter())?;
     }
-    check_cwd()?;
+    if cwd.is_some() {
+        check_cwd()?;
+    }
     Ok(home)
 }
 
@@ -133,6 +137,8 @@ fn take_own_null() -> Result<()> {
         };
         property("connect a standard stream to /dev/null", connected)?;
     }
+    // Closed by execve(2).
+    std::mem::forget(own);
     Ok(())
 }
 
@@ -242,7 +248,9 @@ fn limit(process: &Process, userns: bool, channel: &Channel) -> Result<()> {
 fn change_ids(process: &Process) -> Result<()> {
     let sets = &process.capabilities;
     property("process.capabilities.bounding", sys::limit_bounding_set(sets.bounding.0))?;
-    property("process.capabilities: keep them over the change of user", sys::keep_capabilities())?;
+    if process.uid != 0 {
+        property("process.capabilities: keep them over the change of user", sys::keep_capabilities())?;
+    }
     match sys::set_groups(&process.groups) {
         // A user namespace may forbid it; then there must be nothing to set.
         Err(Errno::PERM) if process.groups.is_empty() => {}
@@ -255,7 +263,11 @@ fn change_ids(process: &Process) -> Result<()> {
     let (effective, permitted) = (sets.effective.0 | borrowed, sets.permitted.0 | borrowed);
     sys::set_capabilities(effective, permitted, sets.inheritable.0)
         .map_err(|errno| filter::capabilities_failed(process, errno))?;
-    property("process.capabilities.ambient", sys::set_ambient(sets.ambient.0))
+    // What is not inheritable is not ambient either (capabilities(7)).
+    if sets.inheritable.0 | sets.ambient.0 != 0 {
+        property("process.capabilities.ambient", sys::set_ambient(sets.ambient.0))?;
+    }
+    Ok(())
 }
 
 /// The largest /etc/passwd that is read.

@@ -6,6 +6,7 @@ use crate::bundle::{self, Owners, with_owners};
 use crate::error::{Context, Error, Result, bad};
 use crate::plan::IdMaps;
 use rootfs::store::{Limits, Store};
+use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 
 pub(super) fn create(app: &App<'_>) -> Result<i32> {
@@ -49,7 +50,9 @@ pub(super) fn rm(app: &App<'_>) -> Result<i32> {
         let store = store(app)?;
         for word in &app.parsed.args {
             let dir = absolute(word)?;
-            if let Some((id, _)) = used.iter().find(|(_, bundle)| *bundle == dir) {
+            // As it was written: links on the way may lead there.
+            let is_it = |bundle: &Path| bundle == dir || bundle.canonicalize().is_ok_and(|bundle| bundle == dir);
+            if let Some((id, _)) = used.iter().find(|(_, bundle)| is_it(bundle)) {
                 return Err(Error::Usage(format!("{}: container {id} is made from it", dir.display())));
             }
             bundle::remove(&store, &dir)?;
@@ -79,7 +82,12 @@ pub(super) fn ls(app: &App<'_>) -> Result<i32> {
 
 /// The containers that there are, with their bundles.
 fn bundles_of_containers(app: &App<'_>) -> Result<Vec<(String, PathBuf)>> {
-    let Some(root) = crate::state::StateRoot::open(&app.root)? else { return Ok(Vec::new()) };
+    let root = match crate::state::StateRoot::open(&app.root) {
+        // Somebody else's: this user has no containers there.
+        Err(Error::Sys { errno: Errno::ACCESS, .. }) | Ok(None) => return Ok(Vec::new()),
+        Ok(Some(root)) => root,
+        Err(error) => return Err(error),
+    };
     let mut found = Vec::new();
     for id in root.names()? {
         if let Some(dir) = root.find(&id)?
@@ -107,9 +115,22 @@ pub(super) fn store(app: &App<'_>) -> Result<Store> {
     Store::open(&dir).map_err(|error| bad("--store", error))
 }
 
-/// The path with its directory's links followed, as it will be found again.
+/// The path with its links followed, as it will be found again; the last part need not be there.
 fn absolute(word: &str) -> Result<PathBuf> {
     let what = || format!("bundle {word}");
+    if word.is_empty() {
+        return Err(Error::Usage("bundle \"\": is empty".to_owned()));
+    }
+    match Path::new(word).canonicalize() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        found => {
+            let found = found.context(what)?;
+            return match found.parent() {
+                Some(_) => Ok(found),
+                None => Err(Error::Usage(format!("bundle {word:?}: is the host's root"))),
+            };
+        }
+    }
     let path = std::path::absolute(Path::new(word)).context(what)?;
     match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => Ok(parent.canonicalize().context(what)?.join(name)),

@@ -5,7 +5,7 @@ use super::flags::Parsed;
 use crate::config::{self, Bundle};
 use crate::error::{Context, Error, Result, bad};
 use crate::parent::create::{self, Created, Request};
-use crate::parent::{notify, sockets};
+use crate::parent::{attach, notify, sockets};
 use crate::plan::{Host, Options, Plan, path_text};
 use crate::state::{SocketName, StateRoot};
 use crate::sync::Signal;
@@ -102,6 +102,7 @@ fn check_console(app: &App<'_>, terminal: bool, detached: bool) -> Result<()> {
         )),
         (false, _, true) => Err(Error::Usage("--console-socket is only for a container with process.terminal".into())),
         (_, false, true) => Err(Error::Usage("--console-socket is only for a detached container".into())),
+        (true, false, false) => attach::find_terminal(),
         _ => Ok(()),
     }
 }

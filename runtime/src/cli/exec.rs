@@ -4,7 +4,7 @@ use super::create::{pid_file, preserve_fds, write_pid_file};
 use super::{App, with_record};
 use crate::config::{self, spec};
 use crate::error::{Context, Error, Result, bad};
-use crate::parent::attach::{Foreground, Signals, Terminal};
+use crate::parent::attach::{self, Foreground, Signals, Terminal};
 use crate::parent::start::document;
 use crate::parent::{exec, sockets};
 use crate::plan::{Host, LANDLOCK_ANNOTATION, Process, ProcessOptions};
@@ -258,6 +258,7 @@ fn check_console(app: &App<'_>, terminal: bool, detach: bool) -> Result<()> {
     match (terminal && detach, app.value("console-socket").is_some()) {
         (true, false) => Err(Error::Usage("cannot allocate a terminal without --console-socket when detached".into())),
         (false, true) => Err(Error::Usage("--console-socket is only for a detached process with a terminal".into())),
+        (false, false) if terminal => attach::find_terminal(),
         _ => Ok(()),
     }
 }

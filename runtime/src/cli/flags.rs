@@ -158,7 +158,11 @@ fn help_on<'a>(topic: &[&str]) -> Result<Outcome<'a>, UsageError> {
         [word, ..] if word.starts_with('-') => Ok(Outcome::Help(None)),
         [group, member, ..] if members(group).next().is_some() => Ok(Outcome::Help(Some(find_member(group, member)?))),
         [group] if members(group).next().is_some() => Ok(Outcome::Help(None)),
-        [name, ..] => Ok(Outcome::Help(Some(find_command(name)?))),
+        // In one word, as man pages have them.
+        [name, ..] => {
+            let found = find_command(&name.replacen('-', " ", 1)).or_else(|_| find_command(name))?;
+            Ok(Outcome::Help(Some(found)))
+        }
     }
 }
 

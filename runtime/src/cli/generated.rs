@@ -7,9 +7,9 @@ pub(crate) fn completion(shell: &str) -> Option<&'static str> {
     COMPLETIONS.iter().find(|(name, _)| *name == shell).map(|(_, script)| *script)
 }
 
-/// The man page of a command, or without one that of the program, as roff.
-pub(crate) fn man_page(command: Option<&str>) -> Option<&'static str> {
-    let wanted = command.unwrap_or("");
+/// The man page of a command, which may have two words, or without one that of the program, as roff.
+pub(crate) fn man_page(words: &[&str]) -> Option<&'static str> {
+    let wanted = words.join("-").replace(' ', "-");
     MAN_PAGES.iter().find(|(name, _)| *name == wanted).map(|(_, page)| *page)
 }
 
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn every_command_has_a_man_page_with_its_flags() {
         for command in COMMANDS.iter().filter(|command| !command.hidden) {
-            let page = plain(man_page(Some(&command.name.replace(' ', "-"))).expect(command.name));
+            let page = plain(man_page(&[command.name]).expect(command.name));
             let title = format!(".TH PROA-{} 1 ", command.name.replace(' ', "-").to_uppercase());
             assert!(page.contains(&title), "{}", command.name);
             assert!(page.contains(&format!("\nproa {} [options]", command.name)), "{page}");
@@ -109,12 +109,15 @@ mod tests {
                 assert_eq!(mentions(&page, flag.long), !flag.hidden, "{page}: {}", flag.long);
             }
         }
-        assert_eq!(man_page(Some("init")), None);
+        assert_eq!(man_page(&["init"]), None);
+        for words in [&["bundle-create"][..], &["bundle", "create"], &["bundle create"]] {
+            assert!(man_page(words).is_some(), "{words:?}");
+        }
     }
 
     #[test]
     fn the_program_has_a_man_page_that_lists_its_commands() {
-        let page = plain(man_page(None).expect("proa.1"));
+        let page = plain(man_page(&[]).expect("proa.1"));
         for flag in GLOBAL.iter().chain([&HELP, &VERSION]) {
             assert!(mentions(&page, flag.long), "--{}", flag.long);
         }

@@ -4,7 +4,6 @@ use super::state::State;
 use super::{App, print};
 use crate::error::{Error, Result};
 use crate::state::StateRoot;
-use std::fmt::Write as _;
 
 pub(super) fn command(app: &App<'_>) -> Result<()> {
     let json = match app.value("format").unwrap_or("table") {
@@ -76,9 +75,10 @@ fn table(states: &[State<'_>]) -> String {
     columns(std::iter::once(header).chain(rows).collect())
 }
 
-/// Columns as runc has them: as wide as the widest cell and three blanks, at least twelve.
+/// Columns as runc has them: as wide as the widest cell and three blanks, at least twelve. No cell ends or covers a line.
 pub(super) fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
     let mut widths = [12; N];
+    let rows: Vec<[String; N]> = rows.into_iter().map(|row| row.map(|cell| super::printable(&cell))).collect();
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (cell.len() + 3).max(*width);
@@ -88,8 +88,8 @@ pub(super) fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
     for row in &rows {
         let mut line = String::new();
         for (width, cell) in widths.iter().zip(row) {
-            let padded = write!(line, "{cell:<width$}");
-            debug_assert!(padded.is_ok());
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width - cell.len()));
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -112,5 +112,16 @@ impl Users {
             (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
         });
         name.unwrap_or_else(|| format!("#{uid}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn cells_stay_in_their_lines() {
+        let rows = vec![["A".to_owned(), "B".to_owned()], ["a\n\u{1b}[2J".to_owned(), "x".repeat(70_000)]];
+        let text = super::columns(rows);
+        assert_eq!(text.lines().count(), 2);
+        assert!(text.contains("a\\n\\u{1b}[2J   x") && text.lines().nth(1).unwrap().len() > 70_000, "{text:.100}");
     }
 }

@@ -181,7 +181,7 @@ impl<'a> App<'a> {
             "features" => features::command().map(|()| 0),
             "plan" => plan::command(self).map(|()| 0),
             "completion" => self.generated(generated::completion(self.arg(0)), "shell").map(|()| 0),
-            "man" => self.generated(generated::man_page(self.parsed.args.first().copied()), "command").map(|()| 0),
+            "man" => self.generated(generated::man_page(&self.parsed.args), "command").map(|()| 0),
             later => Err(Error::Usage(format!("the command {later} is not supported by this version of proa"))),
         }
     }
@@ -189,7 +189,7 @@ impl<'a> App<'a> {
     fn generated(&self, text: Option<&str>, kind: &str) -> Result<()> {
         match text {
             Some(text) => print(text),
-            None => Err(Error::Usage(format!("no such {kind}: {:?}", self.arg(0)))),
+            None => Err(Error::Usage(format!("no such {kind}: {:?}", self.parsed.args.join(" ")))),
         }
     }
 
@@ -257,7 +257,13 @@ fn print(text: &str) -> Result<()> {
     is_read(text).map(drop)
 }
 
-/// The same; false if the reader has gone away.
+/// A text that somebody else may have chosen, without what a terminal would take for a command.
+fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
+
+/// The same as [`print`]; false if the reader has gone away.
 fn is_read(text: &str) -> Result<bool> {
     let mut rest = text.as_bytes();
     while !rest.is_empty() {

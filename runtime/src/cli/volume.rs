@@ -94,7 +94,7 @@ pub(super) fn rm(app: &App<'_>) -> Result<i32> {
 pub(super) fn prune(app: &App<'_>) -> Result<i32> {
     with_owners(|_| {
         let store = store(app)?;
-        let pruned = open(&store)?.prune(|| asked(&store)).map_err(said)?;
+        let pruned = open(&store)?.prune(app.flag("all"), || asked(&store)).map_err(said)?;
         if !app.flag("quiet") {
             let mut text: String = pruned.removed.iter().map(|name| format!("{name}\n")).collect();
             let count = pruned.removed.len();

@@ -43,8 +43,13 @@ fn read_regular(file: &Path) -> std::io::Result<Vec<u8>> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(std::io::Error::other("is no regular file"));
     }
-    let mut text = Vec::with_capacity((stat.st_size as u64).min(MAX_CONFIG) as usize + 1);
-    std::fs::File::from(open).take(MAX_CONFIG + 1).read_to_end(&mut text)?;
+    let size = stat.st_size as u64;
+    let mut text = Vec::with_capacity(size.min(MAX_CONFIG) as usize + 1);
+    let mut file = std::fs::File::from(open);
+    // All at once; what has grown meanwhile, or has no size, takes more.
+    if rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text))? as u64 != size || size == 0 {
+        file.by_ref().take(MAX_CONFIG + 1).read_to_end(&mut text)?;
+    }
     match text.len() as u64 > MAX_CONFIG {
         true => Err(std::io::Error::other("is larger than 64 MiB")),
         false => Ok(text),

@@ -142,7 +142,7 @@ impl Networks {
                     Err(Errno::WOULDBLOCK) => {
                         let problem =
                             format!("another proa, or a plugin, is still busy with the network of container {id}");
-                        return Err(Error::Usage(problem));
+                        return Err(Error::Busy(problem));
                     }
                     done => break done.context(|| format!("lock {}", path.display()))?,
                 }

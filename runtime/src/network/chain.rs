@@ -17,10 +17,24 @@ pub(super) fn add(entry: &Entry, record: &mut Record) -> Result<()> {
             let problem = format!("plugin {:?}, ADD: succeeded without a result", kind(plugin));
             return Err(bad(format_args!("network {:?}", record.network.name), problem));
         }
+        // A few levels of arrays and objects are all that there is in one; it is to be written down and read again.
+        if result.as_ref().is_some_and(|result| is_deeper(result, 32)) {
+            let problem = format!("plugin {:?}, ADD: its result is nested too deep", kind(plugin));
+            return Err(bad(format_args!("network {:?}", record.network.name), problem));
+        }
         record.result = result;
         entry.write(record)?;
     }
     Ok(())
+}
+
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    match (value, levels.checked_sub(1)) {
+        (Value::Array(_) | Value::Object(_), None) => true,
+        (Value::Array(list), Some(left)) => list.iter().any(|value| is_deeper(value, left)),
+        (Value::Object(map), Some(left)) => map.values().any(|value| is_deeper(value, left)),
+        _ => false,
+    }
 }
 
 /// Runs those that are left with DEL; to be tried again from where it failed.

@@ -62,7 +62,7 @@ pub(crate) fn add(places: &Places, network: &str, publish: &[&str], state: impl 
             id: id.clone(),
             pid: sandbox.process.pid,
             start_time: sandbox.process.stat.start_time,
-            boot_id: boot_id()?,
+            boot_id: boot_id()?.to_owned(),
             left: list.plugins.len(),
             network: list,
             interface: INTERFACE.to_owned(),
@@ -151,7 +151,11 @@ pub(crate) fn prune(cache: &Path) -> Result<Vec<Pruned>> {
 
 /// None: it is still there, or somebody is busy with it.
 fn prune_one(networks: &Networks, id: &str) -> Result<Option<()>> {
-    let Ok(Some(entry)) = networks.lock(id, false, Duration::ZERO) else { return Ok(None) };
+    let entry = match networks.lock(id, false, Duration::ZERO) {
+        Err(Error::Busy(_)) | Ok(None) => return Ok(None),
+        locked => locked?,
+    };
+    let Some(entry) = entry else { return Ok(None) };
     match entry.read()? {
         None => networks.remove(&entry)?,
         Some(record) if record.init()?.is_some() => return Ok(None),

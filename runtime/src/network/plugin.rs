@@ -119,12 +119,28 @@ impl Call<'_> {
     }
 }
 
-/// Reads what it says until it has ended, or its time has.
+/// Reads what it says until it has ended, or its time has; it has ended then, whatever comes between.
 fn watch(pid: Pid, pidfd: &OwnedFd, out: &OwnedFd, err: &OwnedFd) -> rustix::io::Result<Said> {
+    let mut said = Said { end: End::TimedOut, out: Vec::new(), err: Vec::new() };
+    let heard = listen(pidfd, out, err, &mut said);
+    if !matches!(heard, Ok(true)) {
+        // With all that it has started.
+        rustix::process::kill_process_group(pid, Signal::KILL).ok();
+    }
+    let status = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED))?;
+    if heard? {
+        let signal = status.as_ref().and_then(|status| status.terminating_signal());
+        let code = status.as_ref().and_then(|status| status.exit_status()).unwrap_or(-1);
+        said.end = signal.map_or(End::Exited(code), End::Killed);
+    }
+    Ok(said)
+}
+
+/// Whether it has ended in its time.
+fn listen(pidfd: &OwnedFd, out: &OwnedFd, err: &OwnedFd, said: &mut Said) -> rustix::io::Result<bool> {
     for fd in [out, err] {
         rustix::io::ioctl_fionbio(fd, true)?;
     }
-    let mut said = Said { end: End::TimedOut, out: Vec::new(), err: Vec::new() };
     let limit = Instant::now() + Duration::from_secs(PLUGIN_SECONDS);
     let (mut out_open, mut err_open, mut ended) = (true, true, false);
     while !ended && Instant::now() < limit {
@@ -143,17 +159,7 @@ fn watch(pid: Pid, pidfd: &OwnedFd, out: &OwnedFd, err: &OwnedFd) -> rustix::io:
         out_open = out_open && hear(out, &mut said.out)?;
         err_open = err_open && hear(err, &mut said.err)?;
     }
-    if !ended {
-        // With all that it has started.
-        rustix::process::kill_process_group(pid, Signal::KILL).ok();
-    }
-    let status = rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED))?;
-    if ended {
-        let signal = status.as_ref().and_then(|status| status.terminating_signal());
-        let code = status.as_ref().and_then(|status| status.exit_status()).unwrap_or(-1);
-        said.end = signal.map_or(End::Exited(code), End::Killed);
-    }
-    Ok(said)
+    Ok(ended)
 }
 
 /// Takes what is in a pipe, and keeps as much as anybody wants to read; false at its end.

@@ -6,6 +6,7 @@ use crate::error::{Context, Result};
 use crate::sys;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{Errno, read, write};
 use rustix::process::{WaitOptions, WaitStatus};
 use rustix::termios::{
@@ -19,6 +20,20 @@ impl Signals {
     pub(crate) fn block() -> Result<Signals> {
         sys::signal_descriptor().map(Signals).context(|| "make a signal descriptor".to_owned())
     }
+}
+
+/// Where nobody has a terminal nobody could end what a program would read from one.
+///
+/// # Errors
+/// None of the standard descriptors is one, and this process belongs to none.
+pub(crate) fn find_terminal() -> Result<()> {
+    let stdio = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+    if stdio.into_iter().any(isatty) {
+        return Ok(());
+    }
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let what = || "process.terminal: true, but the caller has no terminal: open /dev/tty".to_owned();
+    open("/dev/tty", flags, Mode::empty()).map(drop).context(what)
 }
 
 /// What is relayed.
@@ -67,10 +82,13 @@ impl Foreground<'_> {
     }
 
     fn take_signals(&self, terminal: Option<&Terminal>) -> Result<Option<i32>> {
-        let mut ended = None;
         while let Some(signal) = sys::read_signal(&self.signals.0).context(|| "read a signal".to_owned())? {
             match signal {
-                libc::SIGCHLD => ended = self.reap()?.or(ended),
+                libc::SIGCHLD => {
+                    if let Some(status) = self.reap()? {
+                        return Ok(Some(status));
+                    }
+                }
                 libc::SIGWINCH if terminal.is_some() => {
                     if let Some(terminal) = terminal {
                         terminal.resize();
@@ -83,17 +101,18 @@ impl Foreground<'_> {
                 },
             }
         }
-        Ok(ended)
+        Ok(None)
     }
 
-    /// Takes every child that has ended, orphans of the container too; the status of the one that counts.
+    /// Takes the children that have ended, orphans of the container too, up to the one whose status counts.
     fn reap(&self) -> Result<Option<i32>> {
-        let mut ended = None;
         loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) if pid.as_raw_nonzero().get() == self.pid => ended = Some(exit_code(status)),
+                Ok(Some((pid, status))) if pid.as_raw_nonzero().get() == self.pid => {
+                    return Ok(Some(exit_code(status)));
+                }
                 Ok(Some(_)) | Err(Errno::INTR) => {}
-                Ok(None) | Err(Errno::CHILD) => return Ok(ended),
+                Ok(None) | Err(Errno::CHILD) => return Ok(None),
                 Err(errno) => return Err(errno).context(|| "wait for the container".to_owned()),
             }
         }

@@ -69,7 +69,7 @@ pub(crate) fn destroy(root: &StateRoot, dir: &StateDir, record: &Record<'_>) -> 
     }
     match record.cgroup.remove() {
         // Of another boot nothing is left: it has only the name of one.
-        Err(cgroup::Error::Busy { .. }) if state::boot_id()? != *record.boot_id => {}
+        Err(cgroup::Error::Busy { .. }) if *state::boot_id()? != *record.boot_id => {}
         removed => removed?,
     }
     if let Some(mounts) = &record.host_mounts {

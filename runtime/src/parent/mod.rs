@@ -21,6 +21,6 @@ pub(crate) mod sockets;
 pub(crate) mod start;
 mod story;
 mod undo;
-mod writable;
+pub(crate) mod writable;
 
 pub(crate) use undo::Undo;

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 /// What of the record stays the same while the container is made.
 pub(super) struct Story {
-    boot_id: String,
+    boot_id: &'static str,
     /// RFC 3339.
     created: String,
 }
@@ -39,7 +39,7 @@ impl Story {
             bundle: text(&plan.bundle.to_string()),
             rootfs: text(&plan.root.path.to_string()),
             created: text(&self.created),
-            boot_id: text(&self.boot_id),
+            boot_id: text(self.boot_id),
             owner: rustix::process::geteuid().as_raw(),
             cgroup: place.clone(),
             init,

@@ -30,7 +30,7 @@ const WORDS: [&str; 11] = [
     "xino=off",
 ];
 /// As many as overlayfs takes (OVL_MAX_STACK).
-const MOST: usize = 500;
+pub(crate) const MOST_LAYERS: usize = 500;
 
 /// The layers; None where `root.path` is the root.
 pub(super) fn of(spec: &Spec<'_>, bundle: &Path) -> Result<Option<Layers>> {
@@ -41,8 +41,8 @@ pub(super) fn of(spec: &Spec<'_>, bundle: &Path) -> Result<Option<Layers>> {
         };
     };
     let lower = list.split(':').map(|path| absolute(LAYERS, path)).collect::<Result<Vec<_>>>()?;
-    if lower.len() > MOST {
-        return Err(bad(property(LAYERS), format_args!("{} layers, overlayfs takes {MOST}", lower.len())));
+    if lower.len() > MOST_LAYERS {
+        return Err(bad(property(LAYERS), format_args!("{} layers, overlayfs takes {MOST_LAYERS}", lower.len())));
     }
     let writable = spec.annotation(WRITABLE).map(|path| writable(bundle, path)).transpose()?;
     if writable.is_none() && spec.root.as_ref().is_none_or(|root| root.readonly != Some(true)) {

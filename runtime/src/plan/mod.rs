@@ -27,7 +27,9 @@ pub(crate) use hooks::{Hook, Hooks, hooks_of};
 pub(crate) use host::{Host, is_in_user_namespace};
 pub(crate) use labels::{Label, Labels};
 pub(crate) use landlock::{ANNOTATION as LANDLOCK_ANNOTATION, Landlock};
-pub(crate) use layers::{LAYERS as LAYERS_ANNOTATION, OPTIONS as OVERLAY_ANNOTATION, WRITABLE as WRITABLE_ANNOTATION};
+pub(crate) use layers::{
+    LAYERS as LAYERS_ANNOTATION, MOST_LAYERS, OPTIONS as OVERLAY_ANNOTATION, WRITABLE as WRITABLE_ANNOTATION,
+};
 pub(crate) use linux::intel_rdt as intel_rdt_of;
 pub(crate) use linux::{IntelRdt, NetDevice};
 pub(crate) use mapped_ids::{IdSource, ROOT_ANNOTATION as MAPPED_ROOT_ANNOTATION};

@@ -111,9 +111,19 @@ impl StateRoot {
     /// Removes a container's directory with all in it.
     pub(crate) fn remove(&self, dir: &StateDir) -> Result<()> {
         let what = || format!("remove {}/{}", self.path.display(), dir.id);
-        empty(dir.fd.as_fd()).context(what)?;
-        match unlinkat(&self.fd, &dir.id, AtFlags::REMOVEDIR) {
+        // Mostly there is nothing else.
+        for name in [STATE, CONFIG] {
+            match unlinkat(&dir.fd, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
+                Err(errno) => return Err(errno).context(what),
+            }
+        }
+        let remove = || match unlinkat(&self.fd, &dir.id, AtFlags::REMOVEDIR) {
             Err(Errno::NOENT) => Ok(()),
+            done => done,
+        };
+        match remove() {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => empty(dir.fd.as_fd()).and_then(|()| remove()).context(what),
             done => done.context(what),
         }
     }
@@ -233,6 +243,9 @@ impl StateDir {
             if text.len() as u64 > MAX_STATE {
                 return Err(Error::State { id: self.id.clone(), problem: format!("{name} is too large") });
             }
+            if text.len() as u64 == size {
+                break;
+            }
             text.reserve(1);
         }
         String::from_utf8(text)
@@ -257,7 +270,7 @@ impl StateDir {
 impl Init {
     /// The init process if it lives, on this boot.
     pub(crate) fn open(&self, record: &Record<'_>) -> Result<Option<super::Process>> {
-        if super::boot_id()? != *record.boot_id {
+        if *super::boot_id()? != *record.boot_id {
             return Ok(None);
         }
         super::Process::open(self.pid, self.start_time)

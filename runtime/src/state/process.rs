@@ -5,6 +5,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::sync::OnceLock;
 
 /// The kernel's flag for a process that has not executed a program since it was forked (PF_FORKNOEXEC in proc(5)'s
 /// flags word). The container's init carries it until the container is started.
@@ -76,12 +77,16 @@ pub(crate) fn read_file(path: &str, buffer: &mut [u8]) -> rustix::io::Result<usi
     rustix::io::read(&file, buffer)
 }
 
-/// This boot of the machine, 36 characters (random(4)).
-pub(crate) fn boot_id() -> Result<String> {
+/// This boot of the machine, 36 characters (random(4)), asked once.
+pub(crate) fn boot_id() -> Result<&'static str> {
+    static ID: OnceLock<String> = OnceLock::new();
+    if let Some(id) = ID.get() {
+        return Ok(id);
+    }
     let mut text = [0u8; 64];
     let path = "/proc/sys/kernel/random/boot_id";
     let length = read_file(path, &mut text).context(|| format!("read {path}"))?;
-    Ok(String::from_utf8_lossy(&text[..length]).trim().to_owned())
+    Ok(ID.get_or_init(|| String::from_utf8_lossy(&text[..length]).trim().to_owned()))
 }
 
 /// A process of this boot that was there when it was looked up.

@@ -12,6 +12,9 @@ crate::cases! {
     commands_and_entrypoints,
     environments,
     users,
+    devices_in_the_place_of_files,
+    too_many_volumes,
+    what_goes_with_what,
     working_directories,
     labels_are_no_orders,
     other_runtimes_refuse_it,
@@ -43,6 +46,49 @@ fn config(t: &Test, layout: &Layout, words: &[&str], program: &[&str]) -> Value 
     t.proa(&all).run().ok();
     t.proa(&["plan", "--bundle", &bundle]).run().ok();
     read(&t.path(&name).join("config.json"))
+}
+
+/// To open one is to have the kernel make a disk.
+fn devices_in_the_place_of_files() -> Done {
+    let t = Test::begin();
+    let disk = std::path::Path::new("/sys/block/loop222");
+    assert!(!disk.exists(), "there is such a disk: this test says nothing here");
+    let devices = ["passwd", "group"].map(|name| Entry::block_device(format!("etc/{name}"), 7, 222));
+    let layout = Layout::new([busybox(), Layer::of(&[Entry::dir("etc")]), Layer::of(&devices)]);
+    t.bundle_of(&layout, "b");
+    assert!(!disk.exists(), "a device of the image was opened");
+    t.create(&t.text("b.image"), &["--user", "web"], "c").run().fails().says("no such user");
+    Ok(())
+}
+
+fn too_many_volumes() -> Done {
+    let t = Test::begin();
+    for (count, fits) in [(128, true), (129, false)] {
+        let volumes: serde_json::Map<String, Value> = (0..count).map(|n| (format!("/v{n}"), json!({}))).collect();
+        let image = t.write(&Layout::new([busybox()]).with("Volumes", json!(volumes)).files(), &format!("i{count}"));
+        let said = t.create(&image, &[], &format!("b{count}")).run();
+        assert_eq!(said.success(), fits, "{count}: {}", said.err);
+    }
+    Ok(())
+}
+
+fn what_goes_with_what() -> Done {
+    let t = Test::begin();
+    let image = t.write(&Layout::new([busybox()]).with("Env", json!(["=x", "y", "Z=1"])).files(), "image");
+    t.create(&image, &["--read-only", "--size", "1G"], "b").run().fails().says("--size");
+    t.proa(&["bundle", "create", "--image", &image, ""]).run().fails().says("is empty");
+    t.create(&image, &[], "b").run().ok();
+    let env = read(&t.path("b").join("config.json"))["process"]["env"].clone();
+    assert_eq!(env.as_array().map(Vec::len), Some(2), "{env}");
+    t.proa(&["plan", "--bundle", &t.text("b")]).run().ok();
+    // A link is what it leads to.
+    std::fs::create_dir(t.path("real")).expect("cannot make a directory");
+    std::os::unix::fs::symlink(t.path("real"), t.path("link")).expect("cannot link");
+    t.create(&image, &[], "link").run().ok();
+    assert!(t.proa(&["bundle", "ls"]).run().text().contains(&t.text("real")));
+    t.proa(&["bundle", "rm", &t.text("link")]).run().ok();
+    assert!(!t.path("real").exists());
+    Ok(())
 }
 
 fn as_umoci_converts_it() -> Done {

@@ -158,7 +158,7 @@ impl Watch {
         let mut known = self.beside.clone();
         known.retain(|name| !name.starts_with("bundle-") && name != "store" && name != "state");
         assert_eq!(beside, known, "{what}: something is beside the store");
-        let parts = ["bundles", "chains", "images", "layers", "lock", "tmp", "volumes"];
+        let parts = ["bundles", "chains", "images", "layers", "lock", "store.json", "tmp", "volumes"];
         let strange: Vec<String> =
             names(&self.t.store()).into_iter().filter(|name| !parts.contains(&name.as_str())).collect();
         assert!(strange.is_empty(), "{what}: in the store: {strange:?}");

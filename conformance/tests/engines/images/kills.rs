@@ -2,6 +2,7 @@
 //! what the next one sweeps.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -34,6 +35,8 @@ struct Killed {
     layers: BTreeMap<String, Tree>,
     mounts: Vec<PathBuf>,
     random: Random,
+    /// Commands that a kill has ended, and not they themselves.
+    in_the_middle: usize,
 }
 
 impl Killed {
@@ -57,6 +60,7 @@ impl Killed {
             layers: BTreeMap::new(),
             mounts: mounts(),
             random: Random::new(seed),
+            in_the_middle: 0,
             image,
             t,
         };
@@ -118,7 +122,13 @@ impl Killed {
         let delay = takes.as_micros() as usize * 11 / 10;
         std::thread::sleep(Duration::from_micros(self.random.below(delay.max(1)) as u64));
         child.kill().expect("cannot kill");
-        child.wait().expect("cannot wait");
+        let status = child.wait().expect("cannot wait");
+        self.in_the_middle += usize::from(status.signal() == Some(9));
+    }
+
+    fn end(self) -> Done {
+        assert!(self.in_the_middle > 0, "no command was killed in the middle");
+        Ok(())
     }
 
     /// How long a command takes here and now.
@@ -150,7 +160,7 @@ fn killed_imports() -> Done {
         killed.is_whole(turn);
         killed.goes_on(turn);
     }
-    Ok(())
+    killed.end()
 }
 
 fn killed_creations() -> Done {
@@ -182,7 +192,7 @@ fn killed_creations() -> Done {
         killed.goes_on(turn);
     }
     killed.remove_all();
-    Ok(())
+    killed.end()
 }
 
 fn killed_removals() -> Done {
@@ -216,7 +226,7 @@ fn killed_removals() -> Done {
         }
     }
     killed.remove_all();
-    Ok(())
+    killed.end()
 }
 
 fn killed_prunes() -> Done {
@@ -235,7 +245,7 @@ fn killed_prunes() -> Done {
         }
     }
     killed.remove_all();
-    Ok(())
+    killed.end()
 }
 
 /// Several commands at once, some of them killed.
@@ -260,11 +270,11 @@ fn killed_at_once() -> Done {
         for child in &mut lost {
             std::thread::sleep(Duration::from_micros(killed.random.below(takes.as_micros() as usize / 2 + 1) as u64));
             child.kill().expect("cannot kill");
-            child.wait().expect("cannot wait");
+            killed.in_the_middle += usize::from(child.wait().expect("cannot wait").signal() == Some(9));
         }
         assert!(kept.wait().expect("a child").success(), "{turn}: the others' end is its own");
         same(&merged(&killed.t.path("one")), &killed.good);
         killed.goes_on(turn);
     }
-    Ok(())
+    killed.end()
 }

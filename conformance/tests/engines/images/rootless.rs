@@ -79,12 +79,12 @@ fn a_user_with_subordinate_ids() -> Done {
         format!("stat -c %u:%g:%a /d /d/of-guest /setuid; chown 33:44 /noted; stat -c %u:%g /noted; id -u; {LOOK}");
     let image = home.image(&layout(&script), "image");
     home.proa(&["image", "import", "-q", &image]).run().ok();
-    home.proa(&["bundle", "create", "-q", "--image", "latest", &home.text("b")]).run().ok();
+    home.proa(&["bundle", "create", "-q", "--image", "image:latest", &home.text("b")]).run().ok();
     home.proa(&["plan", "--bundle", &home.text("b")]).run().ok();
     let said = home.run("b").ok();
     assert_eq!(said.out.trim(), "7:8:711\n1000:1000:600\n0:0:4755\n33:44\n0\ngone\nabove\nnew");
     assert_eq!(fs::metadata(home.0.join("b/writable/upper/noted")).expect("the file").uid(), 100_032);
-    assert!(home.proa(&["image", "ls"]).run().text().contains("latest"));
+    assert!(home.proa(&["image", "ls"]).run().text().contains("image:latest"));
     assert!(home.proa(&["bundle", "ls"]).run().text().contains(&home.text("b")));
     home.proa(&["bundle", "rm", &home.text("b")]).run().ok();
     assert!(!home.0.join("b").exists());
@@ -203,7 +203,7 @@ fn a_user_cannot_use_what_is_roots() -> Done {
         &["image", "ls"][..],
         &["bundle", "rm", &t.text("b")],
         &["image", "prune", "--all"],
-        &["bundle", "create", "-q", "--image", "latest", &home.text("b")],
+        &["bundle", "create", "-q", "--image", "image:latest", &home.text("b")],
         &["bundle", "create", "-q", "--image", &image, "--network", "lo", &home.text("b")],
     ] {
         let said = as_user(words).exits(1);

@@ -22,6 +22,9 @@ crate::cases! {
     layers_in_use_are_kept,
     bundles_and_their_containers,
     what_is_no_bundle_is_not_removed,
+    a_directory_of_others_is_no_store,
+    names_go_one_by_one,
+    volumes_with_a_name_are_kept,
     many_at_once,
     bundles_are_whole_while_others_prune,
     nothing_is_mounted_on_the_host,
@@ -95,7 +98,9 @@ fn du(dir: &Path) -> u64 {
 fn images(t: &Test) -> BTreeMap<String, Value> {
     let text = t.proa(&["image", "ls", "--format", "json"]).run().text();
     let list: Vec<Value> = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
-    list.into_iter().map(|image| (image["names"][0].as_str().unwrap_or("none").to_owned(), image)).collect()
+    // The tag, before which the store has the name of the layout.
+    let tag = |image: &Value| image["names"][0].as_str().and_then(|name| name.split(':').nth(1)).map(str::to_owned);
+    list.into_iter().map(|image| (tag(&image).unwrap_or("none".to_owned()), image)).collect()
 }
 
 #[track_caller]
@@ -131,7 +136,7 @@ fn what_the_store_says_adds_up() -> Done {
     about(&json!(said("one", "size") + said("two", "size") - said("two", "shared")), layers);
     // What is said to be freed is freed.
     let before = du(&t.store());
-    t.proa(&["image", "rm", "two"]).run().ok();
+    t.proa(&["image", "rm", "two:two"]).run().ok();
     about(&json!(before - du(&t.store())), said("two", "reclaimable"));
     about(&images(&t)["one"]["shared"], 0);
     t.proa(&["bundle", "rm", &t.text("b")]).run().ok();
@@ -148,7 +153,7 @@ fn layers_in_use_are_kept() -> Done {
     let before = names(&t.store().join("layers"));
     t.proa(&["image", "prune", "--all"]).run().ok();
     assert_eq!(names(&t.store().join("layers")), before, "pruned below a bundle");
-    t.proa(&["image", "rm", "latest"]).run();
+    t.proa(&["image", "rm", "b.image:latest"]).run().ok();
     t.proa(&["image", "prune", "--all"]).run().ok();
     assert_eq!(names(&t.store().join("layers")), before, "removed below a bundle");
     assert_eq!(t.run("b").text(), "a");
@@ -185,6 +190,69 @@ fn bundles_and_their_containers() -> Done {
     t.proa(&["image", "prune", "--all"]).run().ok();
     assert!(t.proa(&["volume", "ls"]).run().text().contains("kept"), "pruned with the images");
     t.proa(&["volume", "rm", "kept"]).run().ok();
+    Ok(())
+}
+
+fn a_directory_of_others_is_no_store() -> Done {
+    let t = Test::begin();
+    let image = t.write(&Layout::new([busybox()]).files(), "image");
+    let theirs = ["srv/tmp/work/file", "srv/volumes/pg/_data/file", "srv/layers/x/file"].map(|name| t.path(name));
+    for path in &theirs {
+        fs::create_dir_all(path.parent().expect("a directory")).expect("cannot make a directory");
+        fs::write(path, "theirs").expect("cannot write");
+    }
+    let store = t.text("srv");
+    let bundle = t.text("b");
+    for words in [
+        &["image", "import", "--store", &store, &image][..],
+        &["image", "prune", "--all", "--store", &store],
+        &["volume", "prune", "--all", "--store", &store],
+        &["volume", "create", "--store", &store, "v"],
+        &["bundle", "create", "--store", &store, "--image", &image, &bundle],
+    ] {
+        t.proa(words).run().exits(1).says("--store");
+    }
+    assert!(theirs.iter().all(|path| path.exists()) && !t.path("b").exists());
+    // One that has nothing in it, or only the networks, may become one.
+    for (store, inside) in [("new", "new"), ("with", "with/networks/c")] {
+        fs::create_dir_all(t.path(inside)).expect("cannot make a directory");
+        t.proa(&["image", "import", "-q", "--store", &t.text(store), &image]).run().ok();
+        t.proa(&["volume", "create", "--store", &t.text(store)]).run().ok();
+    }
+    t.proa(&["volume", "create", "--store", &t.text("volumes-first")]).run().ok();
+    t.proa(&["image", "import", "-q", "--store", &t.text("volumes-first"), &image]).run().ok();
+    Ok(())
+}
+
+fn names_go_one_by_one() -> Done {
+    let t = Test::begin();
+    let files = Layout::new([busybox()]).files();
+    let (one, two) = (t.write(&files, "one"), t.write(&files, "two"));
+    for image in [&one, &two] {
+        t.proa(&["image", "import", "-q", image]).run().ok();
+    }
+    t.proa(&["image", "rm", "-q", "one:latest"]).run().ok();
+    t.proa(&["image", "rm", "one:latest"]).run().fails().says("one:latest");
+    assert!(t.proa(&["image", "ls"]).run().text().contains("\ntwo:latest "), "the other name is gone");
+    t.proa(&["image", "rm", "two:latest"]).run().ok();
+    assert!(images(&t).is_empty() && names(&t.store().join("layers")).is_empty());
+    for image in [&one, &two] {
+        t.proa(&["image", "import", "-q", image]).run().ok();
+    }
+    let id = t.proa(&["image", "ls", "-q"]).run().text();
+    t.proa(&["image", "rm", id.lines().next().expect("an id")]).run().ok();
+    assert!(images(&t).is_empty());
+    Ok(())
+}
+
+fn volumes_with_a_name_are_kept() -> Done {
+    let t = Test::begin();
+    let nameless = t.proa(&["volume", "create"]).run().text();
+    t.proa(&["volume", "create", "data"]).run().ok();
+    assert!(t.proa(&["volume", "prune"]).run().text().contains(&nameless));
+    assert_eq!(t.proa(&["volume", "ls", "-q"]).run().text(), "data");
+    t.proa(&["volume", "prune", "--all"]).run().ok();
+    assert_eq!(t.proa(&["volume", "ls", "-q"]).run().text(), "");
     Ok(())
 }
 

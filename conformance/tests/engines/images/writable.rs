@@ -9,7 +9,8 @@ use conformance::test::Done;
 use conformance::tree::Tree;
 use serde_json::json;
 
-use super::{Test, busybox, json, merged, names, script};
+use super::{PROA, Test, busybox, json, merged, names, script};
+use crate::command::Call;
 
 crate::cases! {
     as_a_plain_root,
@@ -17,6 +18,10 @@ crate::cases! {
     written_to_the_bundle_only,
     a_root_that_is_only_read,
     a_root_that_is_volatile,
+    what_was_volatile_is_gone_after_a_crash,
+    a_tree_that_is_deeper_than_descriptors,
+    two_creations_of_one_bundle,
+    a_bundle_is_kept_while_any_container_writes,
     the_root_as_the_container_sees_it,
     a_user_namespace_of_its_own,
 }
@@ -155,6 +160,78 @@ fn a_root_that_is_volatile() -> Done {
         let text = t.run("b").text();
         assert!(text.starts_with("x\n") && text.contains("volatile"), "{text}");
     }
+    Ok(())
+}
+
+fn what_was_volatile_is_gone_after_a_crash() -> Done {
+    let t = Test::begin();
+    let image = t.write(&layout("test -e /x && echo old; echo >/x").files(), "image");
+    t.create(&image, &["--volatile"], "b").run().ok();
+    let owner = t.path("b/writable/owner");
+    assert_eq!(t.run("b").text(), "");
+    assert_eq!(t.run("b").text(), "old");
+    // Of another boot; what a loss of power makes of a file; what a kill before it was written leaves.
+    let mode = || fs::metadata(t.path("b/writable/upper")).expect("a directory").mode();
+    let before = mode();
+    fs::write(&owner, "1 1 0b3f3a2e-0000-0000-0000-000000000000\n").expect("cannot write");
+    assert_eq!(t.run("b").ok().out, "");
+    fs::write(&owner, "").expect("cannot write");
+    assert_eq!(t.run("b").ok().out, "");
+    fs::remove_file(&owner).expect("cannot remove");
+    assert_eq!(t.run("b").ok().out, "");
+    assert_eq!(t.run("b").text(), "old");
+    assert_eq!(mode(), before);
+    assert_eq!(names(&t.path("b/writable")), ["owner", "upper", "work"]);
+    Ok(())
+}
+
+fn a_tree_that_is_deeper_than_descriptors() -> Done {
+    let t = Test::begin();
+    let image = t.write(&layout("i=0; while [ $i -lt 1500 ]; do mkdir n; cd n; i=$((i+1)); done").files(), "image");
+    t.create(&image, &[], "b").run().ok();
+    t.run("b").ok();
+    t.proa(&["bundle", "rm", &t.text("b")]).run().ok();
+    assert!(!t.path("b").exists());
+    Ok(())
+}
+
+fn two_creations_of_one_bundle() -> Done {
+    let t = Test::begin();
+    let image = t.write(&layout("echo runs").files(), "image");
+    for turn in 0..10 {
+        let name = format!("b{turn}");
+        // One that the caller has made stays the caller's.
+        if turn % 2 == 0 {
+            fs::create_dir(t.path(&name)).expect("cannot make a directory");
+        }
+        let made = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| t.create(&image, &[], &name).run())).collect();
+            threads.into_iter().map(|thread| thread.join().expect("a thread")).filter(|said| said.success()).count()
+        });
+        assert_eq!(made, 1);
+        t.proa(&["image", "prune", "--all", "-q"]).run().ok();
+        assert_eq!(t.run(&name).text(), "runs");
+    }
+    let wrong = t.create("no-such-image", &[], "b0").run().fails();
+    wrong.says("b0");
+    fs::create_dir(t.path("mine")).expect("cannot make a directory");
+    t.create("no-such-image", &[], "mine").run().fails().says("no-such-image");
+    assert!(t.path("mine").exists());
+    Ok(())
+}
+
+fn a_bundle_is_kept_while_any_container_writes() -> Done {
+    let t = Test::begin();
+    t.bundle_of(&layout("sleep 1000"), "b");
+    let elsewhere = |words: &[&str]| {
+        let root = t.text("elsewhere");
+        Call::new(PROA, &[&["--root", &root], words].concat()).env("PROA_STORE", &t.text("store"))
+    };
+    elsewhere(&["create", "--bundle", &t.text("b"), "c"]).run().ok();
+    t.proa(&["bundle", "rm", &t.text("b")]).run().fails().says("writes to");
+    assert!(t.path("b/config.json").exists());
+    elsewhere(&["delete", "--force", "c"]).run().ok();
+    t.proa(&["bundle", "rm", &t.text("b")]).run().ok();
     Ok(())
 }
 

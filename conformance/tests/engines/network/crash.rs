@@ -84,8 +84,9 @@ fn the_hook_is_killed() -> Done {
         for pid in look::descendants(creation.pid()) {
             let line = look::stat(pid).map(|_| look::cmdline(pid)).unwrap_or_default();
             if line.iter().any(|word| word == "cni") && line.last().is_some_and(|word| word == "add") {
-                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).ok();
-                killed += 1;
+                killed += usize::from(
+                    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).is_ok(),
+                );
             }
         }
         look::eventually("create to end", || !creation.is_running());

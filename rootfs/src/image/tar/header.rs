@@ -115,10 +115,12 @@ impl Block {
         if self.format() == Format::Old {
             return Ok((0, 0));
         }
-        let part = |at: usize| {
-            u32::try_from(number(&self.0[at..at + 8])?).map_err(|_| wrong("a device number is out of range"))
+        // What Linux has: it would take a larger number for another one, such as that of a whiteout.
+        let part = |at: usize, most: u32| {
+            let number = u32::try_from(number(&self.0[at..at + 8])?).ok().filter(|number| *number <= most);
+            number.ok_or_else(|| wrong("a device number is out of range"))
         };
-        Ok((part(329)?, part(337)?))
+        Ok((part(329, 0xfff)?, part(337, 0xf_ffff)?))
     }
 
     /// Of an old GNU sparse file: the first pieces, and whether more blocks of them follow.

@@ -6,6 +6,8 @@
 mod header;
 mod pax;
 mod sparse;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use header::{BLOCK, Kind};
 pub(crate) use sparse::Extent;
@@ -16,6 +18,8 @@ use std::io::{self, BufRead};
 
 /// The largest PAX header, long name or map of a sparse file that is read.
 pub(crate) const MAX_EXTENSION: u64 = 1 << 20;
+/// Headers that may stand before the one of an entry: one of each kind about the entry, and some about all that follow.
+const MAX_EXTENSIONS: u64 = 16;
 
 /// A stream that can leave out bytes.
 pub(crate) trait Input: BufRead {
@@ -78,6 +82,8 @@ pub(crate) struct Entry {
     pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// Where the data of a sparse file belongs, in their order; without it they are the file.
     pub(crate) extents: Option<Vec<Extent>>,
+    /// Headers that stood before its own.
+    pub(crate) extensions: u64,
 }
 
 /// Reads entries one after another, each with its data.
@@ -100,32 +106,26 @@ impl<R: Input> Reader<R> {
 
     /// The next entry; `None` at the end of the archive. Data of the one before that nobody took is left out.
     pub(crate) fn next(&mut self) -> io::Result<Option<Entry>> {
-        let mut records = Records::default();
-        let (mut long_path, mut long_link) = (None, None);
-        let mut extended = false;
-        loop {
+        let (mut records, mut long_path, mut long_link) = (None, None, None);
+        for extensions in 0..=MAX_EXTENSIONS {
             self.finish()?;
             let Some(block) = self.header()? else {
-                return if extended { Err(truncated()) } else { Ok(None) };
+                let lonely = records.is_some() || long_path.is_some() || long_link.is_some();
+                return if lonely { Err(truncated()) } else { Ok(None) };
             };
             match block.type_flag() {
-                b'x' => {
-                    records = Records::parse(&self.extension(&block)?)?;
-                    extended = true;
-                }
+                b'x' => once(&mut records, Records::parse(&self.extension(&block)?)?)?,
                 // Says nothing about files.
                 b'g' => drop(self.extension(&block)?),
-                b'L' => {
-                    long_path = Some(text(self.extension(&block)?));
-                    extended = true;
+                b'L' => once(&mut long_path, text(self.extension(&block)?))?,
+                b'K' => once(&mut long_link, text(self.extension(&block)?))?,
+                _ => {
+                    let entry = self.entry(&block, records.unwrap_or_default(), long_path, long_link)?;
+                    return Ok(Some(Entry { extensions, ..entry }));
                 }
-                b'K' => {
-                    long_link = Some(text(self.extension(&block)?));
-                    extended = true;
-                }
-                _ => return self.entry(&block, records, long_path, long_link).map(Some),
             }
         }
+        Err(wrong("too many extended headers follow each other"))
     }
 
     /// The next piece of the entry's data, however large it comes; empty at its end.
@@ -246,8 +246,9 @@ impl<R: Input> Reader<R> {
             atime: records.atime,
             size: 0,
             device: if matches!(kind, Kind::Character | Kind::Block) { block.device()? } else { (0, 0) },
-            xattrs: records.xattrs,
+            xattrs: records.xattrs.into_iter().collect(),
             extents: None,
+            extensions: 0,
         };
         if kind != Kind::File {
             // As others read it: what has no content has none, whatever its header says.
@@ -313,6 +314,14 @@ impl<R: Input> Reader<R> {
             numbers.feed(&block.0)?;
         }
         numbers.extents()
+    }
+}
+
+/// Keeps what is said of an entry, which may be said once.
+fn once<T>(said: &mut Option<T>, value: T) -> io::Result<()> {
+    match said.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(wrong("an entry has two extended headers or long names")),
     }
 }
 

@@ -2,9 +2,12 @@
 
 use super::sparse::{self, Extent};
 use super::{Time, wrong};
+use std::collections::BTreeMap;
 use std::io;
 
 const XATTR: &[u8] = b"SCHILY.xattr.";
+/// Extended attributes of one entry. A list of more is longer than the kernel gives, unless their names are very short.
+const MAX_XATTRS: usize = 4096;
 
 #[derive(Debug, Default)]
 pub(super) struct Records {
@@ -15,7 +18,7 @@ pub(super) struct Records {
     pub(super) gid: Option<u64>,
     pub(super) mtime: Option<Time>,
     pub(super) atime: Option<Time>,
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) sparse: Option<Map>,
 }
 
@@ -69,8 +72,10 @@ impl Records {
                     if attribute.is_empty() || attribute.contains(&0) {
                         return Err(wrong("an extended attribute without a proper name"));
                     }
-                    self.xattrs.retain(|(other, _)| other != attribute);
-                    self.xattrs.push((attribute.to_vec(), value.to_vec()));
+                    self.xattrs.insert(attribute.to_vec(), value.to_vec());
+                    if self.xattrs.len() > MAX_XATTRS {
+                        return Err(wrong("an entry has too many extended attributes"));
+                    }
                 } else if let Some(word) = key.strip_prefix(b"GNU.sparse.") {
                     self.sparse(word, value)?;
                 }

@@ -14,6 +14,8 @@ mod file;
 mod names;
 mod parent;
 mod remove;
+#[cfg(test)]
+mod tests;
 mod times;
 mod whiteout;
 
@@ -22,6 +24,7 @@ pub(super) use remove::remove_tree;
 pub(super) use whiteout::{hides, is_opaque};
 
 use super::Xattrs;
+use super::budget::Share;
 use crate::image::tar::{Entry, Input, Kind, Reader};
 use crate::resolve::Dir;
 use attributes::is_whiteout;
@@ -67,16 +70,13 @@ pub(super) enum Stop {
 
 pub(super) type Result<T> = std::result::Result<T, Stop>;
 
-/// How many entries there may still be; told of each.
-pub(super) type Entries<'a> = &'a (dyn Fn() -> io::Result<()> + Sync);
-
 /// Unpacks a whole layer below `root`, a directory that is empty or has the layers below.
 pub(super) fn unpack<R: Input>(
     root: OwnedFd,
     form: Form,
     reader: &mut Reader<R>,
     warnings: &Warnings<'_>,
-    entries: Entries<'_>,
+    share: &Share,
 ) -> Result<Facts> {
     let root_inode = inode(root.as_fd()).map_err(|errno| failed("the root", "stat", errno))?;
     let mut unpacker = Unpacker {
@@ -88,13 +88,20 @@ pub(super) fn unpack<R: Input>(
         times: Times::default(),
         own: HashSet::new(),
         own_names: HashSet::new(),
+        copied_up: HashSet::new(),
+        hidden: HashSet::new(),
+        noted: 0,
         facts: Facts::default(),
         warnings,
+        share,
     };
     while let Some(entry) = reader.next().map_err(read_failed)? {
-        entries().map_err(read_failed)?;
+        for _ in 0..=entry.extensions {
+            share.take_entry().map_err(read_failed)?;
+        }
         unpacker.facts.entries += 1;
         unpacker.entry(&entry, reader)?;
+        unpacker.spill_times()?;
     }
     reader.end().map_err(read_failed)?;
     unpacker.times.apply(&unpacker.root)?;
@@ -117,13 +124,23 @@ struct Unpacker<'a> {
     own: HashSet<Inode>,
     /// All else, by directory and name: inodes may have names of the layers below too.
     own_names: HashSet<(Inode, CString)>,
+    /// Files of the layers below that overlay has copied, as the layer links to them.
+    copied_up: HashSet<(Inode, CString)>,
+    /// Directories of an applied layer that have nothing of the layers below any more.
+    hidden: HashSet<Inode>,
+    /// Bytes of the paths of the facts.
+    noted: usize,
     facts: Facts,
     warnings: &'a Warnings<'a>,
+    share: &'a Share,
 }
 
 impl Unpacker<'_> {
     fn entry<R: Input>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
         let name = Name::of(&entry.path).map_err(|why| about(&entry.path, why))?;
+        if matches!(name, Name::Root | Name::Entry(..)) && (entry.uid == u32::MAX || entry.gid == u32::MAX) {
+            return Err(about(&entry.path, "its owner is no id"));
+        }
         match name {
             // What aufs keeps for itself.
             Name::Dropped => Ok(()),
@@ -131,9 +148,6 @@ impl Unpacker<'_> {
             Name::Opaque(parent) => self.opaque(&parent).map_err(|stop| stop.named(&entry.path)),
             Name::Whiteout(parent, name) => self.whiteout(&parent, &name).map_err(|stop| stop.named(&entry.path)),
             Name::Entry(parent, name) => {
-                if entry.uid == u32::MAX || entry.gid == u32::MAX {
-                    return Err(about(&entry.path, "its owner is no id"));
-                }
                 self.make(&parent, &name, entry, reader).map_err(|stop| stop.named(&entry.path))
             }
         }
@@ -217,7 +231,7 @@ impl Unpacker<'_> {
             self.mark_opaque(fd.as_fd())?;
         }
         if !existed {
-            self.facts.size += 4096;
+            self.pay(4096)?;
         }
         self.directory_attributes(fd.as_fd(), entry, parent, name, existed)
     }
@@ -273,10 +287,30 @@ impl Unpacker<'_> {
         {
             return Ok(());
         }
+        self.pay_for_copy(from.as_fd(), &target, &stat)?;
         self.replace(dir, name, |_| {
             rustix::fs::linkat(&from, &*target, dir, name, AtFlags::empty())
                 .map_err(|errno| ("make the hard link", errno))
         })
+    }
+
+    /// Overlay copies a whole file of the layers below for the first link to it.
+    fn pay_for_copy(&mut self, dir: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<()> {
+        if self.form != Form::Applied {
+            return Ok(());
+        }
+        let parent = inode(dir).map_err(|errno| system("stat", errno))?;
+        if self.is_own_entry(parent, name, stat) || !self.copied_up.insert((parent, name.to_owned())) {
+            return Ok(());
+        }
+        self.pay(stat.st_blocks.unsigned_abs().saturating_mul(512))
+    }
+
+    /// For what takes room on the disk without being in the archive.
+    fn pay(&mut self, bytes: u64) -> Result<()> {
+        self.share.take_bytes(bytes).map_err(read_failed)?;
+        self.facts.size += bytes;
+        Ok(())
     }
 }
 

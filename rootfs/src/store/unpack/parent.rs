@@ -34,8 +34,10 @@ impl Unpacker<'_> {
             Err(errno) => Err(errno),
         };
         let (fd, stat) = fd.map_err(above)?;
-        if self.form == Form::Applied {
+        if self.form == Form::Applied || self.times.spilled {
             self.keep_times_of(&fd, &stat, path);
+        }
+        if self.form == Form::Applied {
             self.own_above(&fd)?;
         }
         Ok(Parent { path: path.to_vec(), fd, sets_group: stat.st_mode & 0o2000 != 0 })
@@ -63,9 +65,12 @@ impl Unpacker<'_> {
                 Ok((fd, stat)) => self.keep_times_of(&fd, &stat, part),
                 Err(Errno::NOENT) => {
                     let c_part = CString::new(part).map_err(|_| system("make a directory above", Errno::INVAL))?;
+                    let before = self.root.made();
                     self.root
                         .resolve_or_create(&c_part, Missing::Directory)
                         .map_err(|errno| system("make a directory above", errno))?;
+                    // A link to nothing may have led through many.
+                    self.pay(4096 * (self.root.made() - before))?;
                 }
                 Err(Errno::NOTDIR) => self.make_way(part, end == path.len())?,
                 Err(errno) => return Err(system("open a directory above", errno)),
@@ -85,6 +90,7 @@ impl Unpacker<'_> {
         self.keep_times(&parent)?;
         let (dir, _) = self.resolve_directory(&parent).map_err(make)?;
         self.remove(dir.as_fd(), &name)?;
+        self.pay(4096)?;
         mkdirat(&dir, &*name, Mode::from_raw_mode(0o755)).map_err(make)?;
         if last {
             let fd = open_directory(dir.as_fd(), &name).map_err(make)?;

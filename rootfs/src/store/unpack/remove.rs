@@ -10,8 +10,7 @@ use std::ffi::{CStr, CString};
 pub(in crate::store) fn remove_tree(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     match unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        // Linux says the former of a directory, POSIX the latter.
-        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(Errno::ISDIR) => {}
         Err(errno) => return Err(errno),
     }
     if remove_empty(dir, name)? {

@@ -1,6 +1,6 @@
 //! Times of directories, which change whenever something is made in them, and so are set when all is done.
 
-use super::{Inode, Result, system};
+use super::{Inode, Result, Unpacker, system};
 use crate::image::tar::Time;
 use crate::resolve::Dir;
 use rustix::fd::{AsFd, BorrowedFd};
@@ -9,24 +9,54 @@ use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::CString;
 
+/// Bytes of paths and what comes with them that are remembered: more than any but a hostile layer takes.
+const MOST: usize = if cfg!(test) { 4096 } else { 32 << 20 };
+/// What a directory takes beside its path.
+const EACH: usize = 128;
+
 /// By inode, so that a directory which is gone in the meantime has no false time set. The paths have no links in them,
 /// which might be gone too.
 #[derive(Default)]
-pub(super) struct Times(HashMap<Inode, (Vec<u8>, Timestamps)>);
+pub(super) struct Times {
+    by_inode: HashMap<Inode, (Vec<u8>, Timestamps)>,
+    bytes: usize,
+    /// There were too many to remember: whatever changes a directory has to have its time kept.
+    pub(super) spilled: bool,
+}
+
+impl Unpacker<'_> {
+    /// Sets the times so far where they are too many to remember.
+    pub(super) fn spill_times(&mut self) -> Result<()> {
+        if self.times.bytes < MOST {
+            return Ok(());
+        }
+        self.times.apply(&self.root)?;
+        self.times = Times { spilled: true, ..Times::default() };
+        // Its time is no longer remembered.
+        self.parent = None;
+        Ok(())
+    }
+}
 
 impl Times {
     /// What the layer says of a directory.
     pub(super) fn set(&mut self, path: Vec<u8>, inode: Inode, times: Timestamps) {
-        self.0.insert(inode, (path, times));
+        self.bytes += path.len() + EACH;
+        if let Some((old, _)) = self.by_inode.insert(inode, (path, times)) {
+            self.bytes -= old.len() + EACH;
+        }
     }
 
     /// A directory of which the layer says nothing keeps the time it has.
     pub(super) fn keep(&mut self, stat: &Stat, path: impl FnOnce() -> Vec<u8>) {
-        self.0.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| (path(), of(stat)));
+        let inode = (stat.st_dev, stat.st_ino);
+        if !self.by_inode.contains_key(&inode) {
+            self.set(path(), inode, of(stat));
+        }
     }
 
     pub(super) fn apply(&self, root: &Dir) -> Result<()> {
-        for (inode, (path, times)) in &self.0 {
+        for (inode, (path, times)) in &self.by_inode {
             let path = if path.is_empty() { b"/" } else { path.as_slice() };
             let c_path = CString::new(path).map_err(|_| system("open", Errno::INVAL))?;
             let Ok(dir) = root.resolve(&c_path) else { continue };

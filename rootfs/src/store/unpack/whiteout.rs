@@ -8,6 +8,9 @@ use rustix::fs::{AtFlags, Dir as Entries, FileType, Mode, XattrFlags, fsetxattr,
 use rustix::io::Errno;
 use std::ffi::CStr;
 
+/// Bytes of paths of directories with marks in them that are noted down.
+const MOST_NOTED: usize = if cfg!(test) { 4096 } else { 16 << 20 };
+
 impl Xattrs {
     /// The attribute that has overlay show nothing of a directory from below.
     pub(in crate::store) fn opaque(self) -> &'static CStr {
@@ -69,9 +72,13 @@ impl Unpacker<'_> {
     /// of the layer has to know where marks are.
     fn note_whiteout(&mut self, dir: BorrowedFd<'_>) -> Result<()> {
         let relative = super::real_path(&self.root, dir).and_then(|path| String::from_utf8(path).ok());
-        // A name that is no text could not be noted down.
-        self.facts.whiteouts.insert(relative.ok_or(Stop::Depends)?);
-        Ok(())
+        // A name that is no text could not be noted down, nor more than has room.
+        let path = relative.ok_or(Stop::Depends)?;
+        let length = path.len() + 32;
+        if self.facts.whiteouts.insert(path) {
+            self.noted += length;
+        }
+        if self.noted > MOST_NOTED { Err(Stop::Depends) } else { Ok(()) }
     }
 
     /// Of an applied layer: removes a name, and of a directory with entries of the layer's own all others.
@@ -135,6 +142,10 @@ impl Unpacker<'_> {
         let list = |errno| system("list the directory", errno);
         let fd = open_directory(dir, c".").map_err(list)?;
         let own_stat = rustix::fs::fstat(&fd).map_err(list)?;
+        // All that came since is the layer's own. A mark may be said of each directory and of each above it.
+        if !self.hidden.insert((own_stat.st_dev, own_stat.st_ino)) {
+            return Ok(Vec::new());
+        }
         let mut directories = Vec::new();
         let mut changed = false;
         let names = Entries::new(fd).map_err(list)?.map(|entry| entry.map(|entry| entry.file_name().to_owned()));

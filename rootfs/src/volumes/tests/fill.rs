@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt, chown, lchown};
 use std::time::{Duration, SystemTime};
 
 fn fill(volumes: &Volumes, name: &str, image: &Path) -> Result<Filled> {
-    volumes.fill(name, open_path(image).as_fd())
+    volumes.fill(name, open_path(image).as_fd(), &mut unlimited())
 }
 
 fn old(path: &Path) {
@@ -241,6 +241,38 @@ fn a_container_that_has_it_mounted_keeps_what_it_made() {
     assert_eq!(fs::read_to_string(data.join("other")).unwrap(), "image's");
     assert_eq!(fs::read_dir(scratch.0.join("outside")).unwrap().count(), 0);
     assert!(!ready.exists());
+}
+
+#[test]
+fn all_volumes_of_an_image_have_one_budget() {
+    let scratch = Scratch::new();
+    let volumes = scratch.volumes();
+    let image = scratch.directory("image");
+    fs::create_dir(image.join("sub")).unwrap();
+    fs::write(image.join("sub/file"), vec![1; 100_000]).unwrap();
+    lsetxattr(image.join("sub/file"), "user.one", &[1; 900], XattrFlags::empty()).unwrap();
+    let sparse = fs::File::create(image.join("hole")).unwrap();
+    sparse.set_len(1 << 40).unwrap();
+    let fill = |limits: Limits, names: &[&str]| {
+        let mut budget = Budget::new(&limits);
+        names.iter().try_for_each(|name| {
+            plain(&volumes, name);
+            volumes.fill(name, open_path(&image).as_fd(), &mut budget).map(drop)
+        })
+    };
+    // Of the file on the disk, of the attributes, and of a directory.
+    let bytes = 102_400 + 900 + 4096;
+    assert_eq!(fill(Limits { bytes: 2 * bytes, entries: 6 }, &["a", "b"]), Ok(()));
+    let said = "the image would fill volumes with more than 220000 bytes or 8 files, which is the limit";
+    assert_eq!(fill(Limits { bytes: 220_000, entries: 8 }, &["c", "d", "e"]).unwrap_err().to_string(), said);
+    assert_eq!(fs::read_dir(scratch.0.join("store/volumes/e/data")).unwrap().count(), 0);
+    assert!(!scratch.0.join("store/volumes/e/filling").exists());
+    let few = fill(Limits { bytes: 1 << 30, entries: 5 }, &["f", "g"]).unwrap_err().to_string();
+    assert!(few.contains("5 files"), "{few}");
+    for limits in [Limits { bytes: 100_000 + 899 + 4096, entries: 9 }, Limits { bytes: 4095, entries: 9 }] {
+        let name = format!("h{}", limits.bytes);
+        assert!(fill(limits, &[&name]).is_err(), "{limits:?}");
+    }
 }
 
 #[test]

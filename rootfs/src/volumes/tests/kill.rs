@@ -13,7 +13,7 @@ fn victim() {
     let scratch = PathBuf::from(std::env::var_os(SCRATCH).unwrap());
     let volumes = Volumes::open(&scratch.join("store")).unwrap();
     if std::env::var_os("PROA_TEST_FILL").is_some() {
-        volumes.fill("a", open_path(&scratch.join("image")).as_fd()).unwrap();
+        volumes.fill("a", open_path(&scratch.join("image")).as_fd(), &mut unlimited()).unwrap();
         return;
     }
     loop {
@@ -83,7 +83,7 @@ fn a_fill_that_is_killed_is_made_up_for() {
         if data.with_file_name("ready").exists() || names > 0 {
             volumes.complete("a").unwrap();
         } else {
-            volumes.fill("a", open_path(&image).as_fd()).unwrap();
+            volumes.fill("a", open_path(&image).as_fd(), &mut unlimited()).unwrap();
         }
         assert!(told(&data) == expected, "round {round}");
         let left = fs::read_dir(data.parent().unwrap()).unwrap().count();
@@ -113,7 +113,7 @@ fn every_step_of_settling_may_be_the_last() {
             }
             let image = scratch.directory("image");
             fs::write(image.join("other"), "x").unwrap();
-            assert_eq!(volumes.fill("a", open_path(&image).as_fd()), Ok(Filled::Before));
+            assert_eq!(volumes.fill("a", open_path(&image).as_fd(), &mut unlimited()), Ok(Filled::Before));
             assert_eq!(fs::read_dir(&data).unwrap().count(), 2);
             assert_eq!(fs::metadata(&data).unwrap().mode() & 0o7777, 0o1777);
             assert!(!ready.exists());
@@ -132,7 +132,7 @@ fn one_that_makes_and_removes_may_be_killed() {
             Ok(volume) => assert!(Path::new(&volume.mountpoint).is_dir()),
             Err(error) => assert_eq!(error, Error::NoVolume("a".into())),
         }
-        volumes.prune(no_uses).unwrap();
+        volumes.prune(true, no_uses).unwrap();
         if let Ok(left) = fs::read_dir(scratch.0.join("store/volumes")) {
             assert_eq!(left.count(), 0);
         }

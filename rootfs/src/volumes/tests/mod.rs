@@ -5,11 +5,16 @@ mod kill;
 mod words;
 
 use super::*;
+use crate::store::Limits;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 
 const NOW: &str = "2026-01-31T23:59:59Z";
+
+fn unlimited() -> Budget {
+    Budget::new(&Limits { bytes: u64::MAX, entries: u64::MAX })
+}
 
 /// A directory that goes when the test ends.
 struct Scratch(PathBuf);
@@ -156,7 +161,7 @@ fn anonymous_volumes_go_with_their_bundle() {
 fn prune_removes_what_no_bundle_uses_and_says_how_much() {
     let scratch = Scratch::new();
     let volumes = scratch.volumes();
-    assert_eq!(volumes.prune(no_uses).unwrap(), Pruned::default());
+    assert_eq!(volumes.prune(true, no_uses).unwrap(), Pruned::default());
     for name in ["kept", "gone"] {
         let volume = plain(&volumes, name);
         let file = Path::new(&volume.mountpoint).join("big");
@@ -169,7 +174,7 @@ fn prune_removes_what_no_bundle_uses_and_says_how_much() {
     // What processes that were killed have left.
     fs::create_dir_all(scratch.path("store/volumes/.old-1/data/x")).unwrap();
     fs::create_dir_all(scratch.path("store/volumes/.new-1/data")).unwrap();
-    let pruned = volumes.prune(|| Ok(used("kept", "/b"))).unwrap();
+    let pruned = volumes.prune(true, || Ok(used("kept", "/b"))).unwrap();
     assert_eq!(pruned.removed, ["gone"]);
     assert!(pruned.bytes >= size && pruned.failed.is_empty(), "{pruned:?}");
     assert_eq!(in_store(&scratch), ["kept"]);
@@ -188,16 +193,16 @@ fn a_link_in_place_of_a_volume_leads_nowhere() {
     let said = volumes.inspect("a", &Uses::new()).unwrap_err().to_string();
     assert!(said.ends_with("store/volumes/a: not a directory"), "{said}");
     assert_eq!(volumes.list(&Uses::new()).unwrap().broken.len(), 1);
-    assert!(volumes.fill("a", open_path(&scratch.directory("image")).as_fd()).is_err());
+    assert!(volumes.fill("a", open_path(&scratch.directory("image")).as_fd(), &mut unlimited()).is_err());
     assert!(volumes.size("a").is_err());
     assert!(volumes.remove("a", no_uses).is_err());
-    assert_eq!(volumes.prune(no_uses).unwrap().failed.len(), 1);
+    assert_eq!(volumes.prune(true, no_uses).unwrap().failed.len(), 1);
     // And of what is in it.
     plain(&volumes, "b");
     let data = scratch.path("store/volumes/b/data");
     fs::remove_dir(&data).unwrap();
     symlink(scratch.path("outside/data"), &data).unwrap();
-    assert!(volumes.fill("b", open_path(&scratch.directory("image")).as_fd()).is_err());
+    assert!(volumes.fill("b", open_path(&scratch.directory("image")).as_fd(), &mut unlimited()).is_err());
     assert!(volumes.size("b").is_err());
     assert!(volumes.remove("b", no_uses).is_err());
     assert!(scratch.0.join("outside/data/secret").exists());
@@ -275,7 +280,7 @@ fn a_volume_with_a_mount_in_it_is_left_alone() {
     let moved = old.join("data/deep");
     assert!(moved.join("kept").exists());
     rustix::mount::unmount(&moved, rustix::mount::UnmountFlags::DETACH).unwrap();
-    volumes.prune(no_uses).unwrap();
+    volumes.prune(true, no_uses).unwrap();
     assert!(in_store(&scratch).is_empty());
 }
 
@@ -322,4 +327,27 @@ fn a_store_that_cannot_be() {
     let volumes = Volumes::open(&scratch.0.join("file")).unwrap();
     let said = volumes.create(Some("a"), &BTreeMap::new(), NOW).unwrap_err().to_string();
     assert!(said.ends_with("not a directory"), "{said}");
+}
+
+#[test]
+fn many_volumes_go_with_few_descriptors() {
+    let scratch = Scratch::in_memory();
+    let volumes = Volumes::open(&scratch.0).unwrap();
+    for number in 0..20 {
+        volumes.create(Some(&format!("v{number}")), &BTreeMap::new(), NOW).unwrap();
+    }
+    let most = std::cell::Cell::new(0);
+    let ours = |link: &fs::DirEntry| fs::read_link(link.path()).is_ok_and(|path| path.starts_with(&volumes.path));
+    let pruned = volumes
+        .remove_where(
+            || Ok(Uses::new()),
+            |_, _, _| {
+                let open = fs::read_dir("/proc/self/fd").unwrap().flatten().filter(ours).count();
+                most.set(most.get().max(open));
+                true
+            },
+        )
+        .unwrap();
+    assert_eq!((pruned.removed.len(), pruned.failed.len()), (20, 0));
+    assert!(most.get() < 5, "{} descriptors", most.get());
 }

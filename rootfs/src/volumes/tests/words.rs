@@ -108,7 +108,7 @@ fn requests_become_mounts() {
     drop(locked);
     let said = volumes.remove("data", no_uses).unwrap_err().to_string();
     assert_eq!(said, "volume data is in use by a bundle that is being made");
-    assert!(volumes.prune(no_uses).unwrap().removed.is_empty());
+    assert!(volumes.prune(true, no_uses).unwrap().removed.is_empty());
     volumes.complete("data").unwrap();
     assert_eq!(volumes.list(&Uses::new()).unwrap().volumes.len(), 2);
     drop((named, again));

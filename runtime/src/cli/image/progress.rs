@@ -27,8 +27,9 @@ impl Shown {
         if self.quiet {
             return;
         }
+        let text = crate::cli::printable(text);
         match &self.bar {
-            Some(bar) if self.layers.load(Ordering::Relaxed) > 0 => bar.println(text),
+            Some(bar) if self.layers.load(Ordering::Relaxed) > 0 => bar.println(&text),
             _ => drop(rustix::io::write(rustix::stdio::stderr(), format!("{text}\n").as_bytes())),
         }
     }

@@ -31,7 +31,8 @@ pub(super) const RM: Command = Command {
     name: "image rm",
     args: "<image>...",
     about: "remove images from the store, by name or id",
-    details: "Layers that another image or a bundle uses stay until nothing does.",
+    details: "By one of several names an image loses that name only, by its id it is removed with all of them. Layers \
+              that another image or a bundle uses stay until nothing does.",
     flags: &[STORE, QUIET],
     max_args: ANY,
     ..Command::ON_CONTAINER

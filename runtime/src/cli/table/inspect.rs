@@ -88,7 +88,8 @@ pub(super) const COMPLETION: Command = Command {
 
 pub(super) const MAN: Command = Command {
     name: "man",
-    args: "[command]",
+    args: "[command]...",
+    max_args: ANY,
     about: "print the man page of proa or of a command",
     details: "To read it: 'proa man create | man -l -'. To install it save it as proa-create.1.",
     min_args: 0,

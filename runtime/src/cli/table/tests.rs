@@ -75,7 +75,7 @@ const RUNC: &[(&str, &str)] = &[
     ("volume ls", "f:format= q:quiet s:size store="),
     ("volume inspect", "s:size store="),
     ("volume rm", "store="),
-    ("volume prune", "q:quiet store="),
+    ("volume prune", "a:all q:quiet store="),
     ("network ls", "f:format= cni-config-dir= cache-dir="),
     ("network prune", "cache-dir="),
     ("network hooks", "p:publish=* cni-config-dir= cni-path= cache-dir="),

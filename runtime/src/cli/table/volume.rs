@@ -10,7 +10,7 @@ pub(super) const CREATE: Command = Command {
     name: "volume create",
     args: "[name]",
     about: "make a volume",
-    details: "Its name is printed; without one it gets 64 random digits. 'bundle create' makes the volumes that it is given \
+    details: "Its name is printed; without one it gets 64 random hexadecimal digits. 'bundle create' makes the volumes that it is given \
               itself. A name has letters, digits, '_', '.' and '-', and begins with a letter or digit.",
     flags: &[Flag::value("label", "KEY=VALUE", "say something of it; may be repeated").short(b'l').repeated(), STORE],
     min_args: 0,
@@ -50,9 +50,14 @@ pub(super) const RM: Command = Command {
 pub(super) const PRUNE: Command = Command {
     name: "volume prune",
     args: "",
-    about: "remove all volumes that no bundle mounts",
-    details: "Also what removals that were interrupted have left. A bundle whose config.json is gone counts as gone.",
-    flags: &[Flag::switch("quiet", "do not say what was removed").short(b'q'), STORE],
+    about: "remove volumes without a name that no bundle mounts",
+    details: "Also what removals that were interrupted have left. A bundle whose config.json is gone counts as gone, also \
+              one that was moved.",
+    flags: &[
+        Flag::switch("all", "those with a name, too").short(b'a'),
+        Flag::switch("quiet", "do not say what was removed").short(b'q'),
+        STORE,
+    ],
     min_args: 0,
     max_args: 0,
     ..Command::ON_CONTAINER

@@ -1,0 +1,5 @@
+# Prints which commands failed. Loaded after stats.awk.
+END {
+  if (failures) print "\n== left out"
+  for (i = 1; i <= failures; i++) print failure[i]
+}
