@@ -214,6 +214,10 @@ lint: ## formatting, warnings, and the rules of the house
 bench: build ## proa beside crun and runc: time, memory, system calls (more: bench/run --help)
 	PROA=$(PROA) bench/run $(BENCH)
 
+.PHONY: budget
+budget: build ## fail if a command makes more system calls, takes more memory, or the program is larger, than it was
+	PROA=$(PROA) bench/budget
+
 .PHONY: check-aarch64
 check-aarch64: ## compile for aarch64 and run the unit tests under qemu-user
 	@$(NEED) --target aarch64-unknown-linux-musl
