@@ -49,13 +49,12 @@ const NEIGHBOUR: &str = "networks";
 /// Whether a directory is a store, or can become one: it is not there, or has nothing in it. In all others what is not
 /// known would be swept away.
 pub(crate) fn may_be_store(dir: &Path) -> io::Result<bool> {
-    if dir.join(MARK).exists() {
-        return Ok(true);
-    }
-    match std::fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        entries => Ok(entries?.all(|entry| entry.is_ok_and(|entry| entry.file_name() == NEIGHBOUR))),
-    }
+    let is_empty = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        entries => entries?.all(|entry| entry.is_ok_and(|entry| entry.file_name() == NEIGHBOUR)),
+    };
+    // Looked for afterwards: somebody may be making one just now, and begins with it.
+    Ok(is_empty || dir.join(MARK).exists())
 }
 
 /// Makes the directory of a store, for its owner only.

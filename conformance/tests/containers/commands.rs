@@ -22,6 +22,7 @@ crate::cases! {
     "" => list_of_nothing,
     "" => list_of_a_root_that_is_not_there,
     "" => list_of_one_killed_by_others,
+    "" => list_of_more_than_descriptors,
     "" => ps_as_table,
     "" => ps_as_json,
     "" => pause_freezes_and_resume_thaws,
@@ -175,6 +176,16 @@ fn list_of_one_killed_by_others(t: &Test<'_>) -> Done {
     let table = t.call(&["list"]).output().ok().stdout();
     let row = table.lines().find(|line| line.starts_with(&c.id)).expect("missing");
     assert_eq!(row.split_whitespace().nth(2), Some("stopped"));
+    Ok(())
+}
+
+fn list_of_more_than_descriptors(t: &Test<'_>) -> Done {
+    t.proa_only("peers are content with what they may open")?;
+    let containers: Vec<_> = (0..12).map(|_| t.create(&t.sleeping_bundle())).collect();
+    for options in [&["list"][..], &["list", "-q"], &["list", "--format", "json"]] {
+        let text = t.call(options).open_files(12).output().ok().stdout();
+        assert!(containers.iter().all(|c| text.contains(&c.id)), "{text}");
+    }
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use super::state::State;
 use super::{App, print};
 use crate::error::{Error, Result};
-use crate::state::StateRoot;
+use crate::state::{StateDir, StateRoot};
 
 pub(super) fn command(app: &App<'_>) -> Result<()> {
     let json = match app.value("format").unwrap_or("table") {
@@ -18,61 +18,61 @@ pub(super) fn command(app: &App<'_>) -> Result<()> {
         }
         None => None,
     };
-    let names = root.as_ref().map(StateRoot::names).transpose()?.unwrap_or_default();
-    let mut texts = Vec::with_capacity(names.len());
-    for name in &names {
-        // One that is deleted meanwhile, or not yet recorded, is none.
-        if let Some(root) = &root
-            && let Some(dir) = root.find(name)?
-        {
-            match dir.read() {
-                Ok(Some(text)) => texts.push((dir, text)),
-                Ok(None) => {}
-                // The others are listed all the same.
-                Err(error) => log::warn!("{error}"),
-            }
-        }
-    }
-    if app.flag("quiet") {
-        let mut lines = String::new();
-        texts.iter().for_each(|(dir, _)| lines.push_str(&format!("{}\n", dir.id)));
-        return print(&lines);
-    }
-    let mut records = Vec::with_capacity(texts.len());
-    for (dir, text) in &texts {
-        match dir.parse(text) {
-            Ok(record) => records.push((dir, record)),
-            Err(error) => log::warn!("{error}"),
-        }
-    }
+    let (mut lines, mut rows) = (String::new(), vec![HEADER.map(str::to_owned)]);
     let mut users = Users::default();
-    let mut states = Vec::with_capacity(records.len());
-    for (dir, record) in &records {
-        let mut state = State::new(dir, record)?;
-        state.owner = users.name(record.owner);
-        states.push(state);
+    // One after another: there may be more of them than descriptors.
+    for name in root.as_ref().map(StateRoot::names).transpose()?.unwrap_or_default() {
+        let Some(dir) = root.as_ref().map(|root| root.find(&name)).transpose()?.flatten() else { continue };
+        if app.flag("quiet") {
+            if dir.is_recorded() {
+                lines.push_str(&name);
+                lines.push('\n');
+            }
+            continue;
+        }
+        let shown = with_state(&dir, &mut users, |state| {
+            if !json {
+                rows.push(row(state));
+                return Ok(());
+            }
+            lines.push(if lines.is_empty() { '[' } else { ',' });
+            lines.push_str(super::json_line(state)?.trim_end());
+            Ok(())
+        });
+        // The others are listed all the same.
+        if let Err(error) = shown {
+            log::warn!("{error}");
+        }
     }
-    match (json, states.is_empty()) {
+    match (app.flag("quiet"), json, lines.is_empty()) {
+        (true, _, _) => print(&lines),
+        (false, false, _) => print(&columns(rows)),
         // As runc prints a list that has nothing.
-        (true, true) => print("null\n"),
-        (true, false) => print(&super::json_line(&states)?),
-        (false, _) => print(&table(&states)),
+        (false, true, true) => print("null\n"),
+        (false, true, false) => print(&(lines + "]\n")),
     }
 }
 
-fn table(states: &[State<'_>]) -> String {
-    let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
-    let rows = states.iter().map(|state| {
-        [
-            state.id.to_owned(),
-            state.pid.to_string(),
-            state.status.to_owned(),
-            state.bundle.to_owned(),
-            state.created.to_owned(),
-            state.owner.clone(),
-        ]
-    });
-    columns(std::iter::once(header).chain(rows).collect())
+/// One that is deleted meanwhile, or not yet recorded, is none.
+fn with_state(dir: &StateDir, users: &mut Users, show: impl FnOnce(&State<'_>) -> Result<()>) -> Result<()> {
+    let Some(text) = dir.read()? else { return Ok(()) };
+    let record = dir.parse(&text)?;
+    let mut state = State::new(dir, &record)?;
+    state.owner = users.name(record.owner);
+    show(&state)
+}
+
+const HEADER: [&str; 6] = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
+
+fn row(state: &State<'_>) -> [String; 6] {
+    [
+        state.id.to_owned(),
+        state.pid.to_string(),
+        state.status.to_owned(),
+        state.bundle.to_owned(),
+        state.created.to_owned(),
+        state.owner.clone(),
+    ]
 }
 
 /// Columns as runc has them: as wide as the widest cell and three blanks, at least twelve. No cell ends or covers a line.
@@ -101,17 +101,26 @@ pub(super) fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
 #[derive(Default)]
 struct Users {
     text: Option<String>,
+    /// Who was asked for last: mostly all are the same.
+    last: Option<(u32, String)>,
 }
 
 impl Users {
     fn name(&mut self, uid: u32) -> String {
+        if let Some((known, name)) = &self.last
+            && *known == uid
+        {
+            return name.clone();
+        }
         let text = self.text.get_or_insert_with(|| std::fs::read_to_string("/etc/passwd").unwrap_or_default());
-        let name = text.lines().find_map(|line| {
+        let found = text.lines().find_map(|line| {
             let mut fields = line.split(':');
             let name = fields.next()?;
             (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
         });
-        name.unwrap_or_else(|| format!("#{uid}"))
+        let name = found.unwrap_or_else(|| format!("#{uid}"));
+        self.last = Some((uid, name.clone()));
+        name
     }
 }
 

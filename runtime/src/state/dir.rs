@@ -258,6 +258,11 @@ impl StateDir {
         Record::parse(text).map_err(|problem| Error::State { id: self.id.clone(), problem })
     }
 
+    /// Whether there is a record; before, there is hardly a container.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.exists(STATE)
+    }
+
     pub(crate) fn exists(&self, name: &str) -> bool {
         rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
