@@ -94,9 +94,10 @@ impl Process {
         }
         ids(user)?;
         let no_new_privileges = process.no_new_privileges.unwrap_or(false);
-        // What create has said of the filter need not be said again.
+        // What create has said of filter and capabilities need not be said again, to whom the program's errors go.
         let mut said = Vec::new();
-        let seccomp = seccomp::plan(linux, host, if options.exec { &mut said } else { &mut *warnings })?;
+        let warnings = if options.exec { &mut said } else { warnings };
+        let seccomp = seccomp::plan(linux, host, warnings)?;
         let available = if options.new_user_namespace { u64::MAX } else { status.permitted };
         Ok(Process {
             candidates,
