@@ -226,7 +226,7 @@ check-aarch64: ## compile for aarch64 and run the unit tests under qemu-user
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUNNER="qemu-aarch64-static" \
 	cargo test --locked --target aarch64-unknown-linux-musl -p proa -p rootfs -p cgroup -p containerd-shim-proa-v2 --lib --bins -- $(AARCH64_SKIP)
 # What qemu-user does not emulate: clone3, openat2, and the files of /proc of the emulated process.
-AARCH64_SKIP := --skip volumes::tests --skip the_file_system_that_has_no_quotas --skip children_are_told_apart --skip a_forked_process_has_not_executed --skip parent::net_devices --skip parent::netlink
+AARCH64_SKIP := --skip volumes::tests --skip resolve::tests --skip tree::tests --skip devices_of_a_view --skip the_file_system_that_has_no_quotas --skip children_are_told_apart --skip a_forked_process_has_not_executed --skip parent::net_devices --skip parent::netlink
 
 .PHONY: man
 man: build ## write the man pages to target/man
