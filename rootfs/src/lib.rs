@@ -76,16 +76,7 @@ impl<'p> Root<'p> {
         if plan.mounts_are == MountsAre::None {
             // The mount namespace is the host's: nothing is mounted in it.
             let fd = Item::Root.at("open", resolve::open_host(&plan.path))?;
-            return Ok(Root {
-                plan,
-                api,
-                dir: Dir::new(fd),
-                dev: None,
-                fresh: None,
-                linked: false,
-                read_only_later: Vec::new(),
-                procfs: None,
-            });
+            return Ok(Root::new(plan, api, fd));
         }
         let fd = match Self::tree(&api, plan, sources)? {
             (Tree::Detached(fd), true) => fd,
@@ -111,16 +102,12 @@ impl<'p> Root<'p> {
             let private = Propagation { kind: PropagationKind::Private, recursive: false };
             Item::Root.at("make private", api.propagate_mount(fd.as_fd(), private))?;
         }
-        Ok(Root {
-            plan,
-            api,
-            dir: Dir::new(fd),
-            dev: None,
-            fresh: None,
-            linked: false,
-            read_only_later: Vec::new(),
-            procfs: None,
-        })
+        Ok(Root::new(plan, api, fd))
+    }
+
+    fn new(plan: &'p Plan, api: Api, fd: OwnedFd) -> Root<'p> {
+        let dir = Dir::new(fd);
+        Root { plan, api, dir, dev: None, fresh: None, linked: false, read_only_later: Vec::new(), procfs: None }
     }
 
     /// What becomes the root; true: it is where it belongs already.

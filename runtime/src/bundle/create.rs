@@ -50,7 +50,7 @@ pub(crate) fn create(store: &Store, request: &Request<'_>, progress: &dyn Progre
     if request.size.is_some() && request.wishes.read_only {
         return Err(bad("--size", "with --read-only nothing is written"));
     }
-    let mut made = Made::begin(request.dir)?;
+    let mut made = Made::begin(store, request.dir)?;
     let stored = import(store, request, progress)?;
     if stored.layers.is_empty() {
         return Err(bad("--image", format_args!("{:?} has no layers", request.image)));
@@ -68,7 +68,6 @@ pub(crate) fn create(store: &Store, request: &Request<'_>, progress: &dyn Progre
     made.kept = done.is_ok();
     if done.is_err() {
         drop(made);
-        store.remove_bundle(request.dir).ok();
         volumes.forget(store);
     }
     done
@@ -126,6 +125,7 @@ pub(super) fn usage(error: impl std::fmt::Display) -> Error {
 
 /// The directory, nobody else's as long as this lives. What was made of it is taken away again unless it is kept.
 struct Made<'s> {
+    store: &'s Store,
     dir: &'s Path,
     /// It was not there before.
     is_new: bool,
@@ -134,7 +134,7 @@ struct Made<'s> {
 }
 
 impl<'s> Made<'s> {
-    fn begin(dir: &'s Path) -> Result<Made<'s>> {
+    fn begin(store: &'s Store, dir: &'s Path) -> Result<Made<'s>> {
         let what = || format!("make the bundle {}", dir.display());
         let made = fs::create_dir(dir);
         let is_new = made.is_ok();
@@ -151,7 +151,7 @@ impl<'s> Made<'s> {
         if fs::read_dir(dir).context(what)?.next().is_some() {
             return Err(Errno::EXIST).context(what);
         }
-        Ok(Made { dir, is_new, kept: false, _lock: lock })
+        Ok(Made { store, dir, is_new, kept: false, _lock: lock })
     }
 }
 
@@ -164,6 +164,8 @@ impl Drop for Made<'_> {
         for part in PARTS {
             rootfs::remove_all(&self.dir.join(part)).ok();
         }
+        // While nobody else can register a bundle there.
+        self.store.remove_bundle(self.dir).ok();
         if self.is_new {
             fs::remove_dir(self.dir).ok();
         }

@@ -47,7 +47,8 @@ fn read_regular(file: &Path) -> std::io::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(size.min(MAX_CONFIG) as usize + 1);
     let mut file = std::fs::File::from(open);
     // All at once; what has grown meanwhile, or has no size, takes more.
-    if rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text))? as u64 != size || size == 0 {
+    let read = rustix::io::retry_on_intr(|| rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text)))?;
+    if read as u64 != size || size == 0 {
         file.by_ref().take(MAX_CONFIG + 1).read_to_end(&mut text)?;
     }
     match text.len() as u64 > MAX_CONFIG {

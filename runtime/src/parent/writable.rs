@@ -26,7 +26,7 @@ pub(super) fn claim(plan: &Plan) -> Result<Option<OwnedFd>> {
     let Some(Lock { fd, of_this_boot }) = lock(&writable).map_err(wrong)? else { return Ok(None) };
     // What the kernel leaves there, so that it takes the layer for damaged until somebody says that it is not; after a
     // crash of the machine it may be.
-    if is_volatile && writable.join("work/work/incompat/volatile").exists() {
+    if is_volatile && writable.join("work").join("work/incompat/volatile").exists() {
         if !of_this_boot {
             log::warn!("{}: what was written before this boot is dropped, since it was volatile", writable.display());
             renew(&writable, "upper")?;

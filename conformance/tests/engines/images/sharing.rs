@@ -196,7 +196,7 @@ fn bundles_and_their_containers() -> Done {
 fn a_directory_of_others_is_no_store() -> Done {
     let t = Test::begin();
     let image = t.write(&Layout::new([busybox()]).files(), "image");
-    let theirs = ["srv/tmp/work/file", "srv/volumes/pg/_data/file", "srv/layers/x/file"].map(|name| t.path(name));
+    let theirs = ["srv/tmp/job/file", "srv/volumes/pg/_data/file", "srv/layers/x/file"].map(|name| t.path(name));
     for path in &theirs {
         fs::create_dir_all(path.parent().expect("a directory")).expect("cannot make a directory");
         fs::write(path, "theirs").expect("cannot write");

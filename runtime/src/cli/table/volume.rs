@@ -10,8 +10,8 @@ pub(super) const CREATE: Command = Command {
     name: "volume create",
     args: "[name]",
     about: "make a volume",
-    details: "Its name is printed; without one it gets 64 random hexadecimal digits. 'bundle create' makes the volumes that it is given \
-              itself. A name has letters, digits, '_', '.' and '-', and begins with a letter or digit.",
+    details: "Its name is printed; without one it gets 64 random hexadecimal digits. 'bundle create' makes the volumes \
+              that it is given itself. A name has letters, digits, '_', '.' and '-', and begins with a letter or digit.",
     flags: &[Flag::value("label", "KEY=VALUE", "say something of it; may be repeated").short(b'l').repeated(), STORE],
     min_args: 0,
     max_args: 1,
