@@ -26,6 +26,7 @@ const MAN_DATE: &str = "2026-11-24";
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src/cli/table");
+    link_hot_functions_together();
     let out = env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?;
     let out = Path::new(&out);
     let mut list = String::new();
@@ -33,6 +34,26 @@ fn main() -> Result<(), Box<dyn Error>> {
     man_pages(out, &mut list)?;
     fs::write(out.join("cli.rs"), list)?;
     Ok(())
+}
+
+/// Has the linker place what bench/hot has found to be used together side by side, and write relocations in the form that
+/// takes least to read. Linkers that do not know the form say so and go on.
+fn link_hot_functions_together() {
+    println!("cargo::rerun-if-changed=hot.ld");
+    println!("cargo::rerun-if-env-changed=PROA_SYMBOLS");
+    let is = |name: &str, value: &str| env::var_os(name).is_some_and(|its| its == value);
+    if !is("PROFILE", "release") {
+        return;
+    }
+    // Not by the profile, which is part of all names: bench/hot wants to see them.
+    if env::var_os("PROA_SYMBOLS").is_none() {
+        println!("cargo::rustc-link-arg-bins=-s");
+    }
+    if is("CARGO_CFG_TARGET_ENV", "musl") {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("hot.ld");
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());
+        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
 }
 
 /// Writes a script for each shell, and to `list` the table of them.

@@ -246,15 +246,6 @@ impl Cgroup {
         freeze::thaw_v1(&self.place)
     }
 
-    /// Whether the cgroup has been told to freeze. One that is gone is not; nor is one that only stands still as a
-    /// cgroup above it is frozen.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn is_frozen(&self) -> Result<bool, Error> {
-        freeze::place_is_frozen(&self.place)
-    }
-
     /// Kills all processes, frozen ones too, and does not wait for their end. At once with cgroup.kill of cgroup v2;
     /// on v1, or before Linux 5.14, one by one, held by the v1 freezer if they multiply. A v1 freezer is thawed after,
     /// or the dead could not go.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error};
 use crate::path::join;
 use crate::systemd::Scope;
-use crate::{Cgroup, Hierarchy, create, remove};
+use crate::{Cgroup, Hierarchy, create, freeze, remove};
 
 /// Where a container's cgroup is, in each hierarchy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +162,16 @@ impl Place {
         remove::remove(self)
     }
 
+    /// Whether the cgroup has been told to freeze. One that is gone, or not made yet, is not; nor is one that only stands
+    /// still as a cgroup above it is frozen.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn is_frozen(&self) -> Result<bool, Error> {
+        self.check()?;
+        freeze::place_is_frozen(self)
+    }
+
     /// No container's cgroup is the root of a hierarchy, where everything is that runs.
     fn check(&self) -> Result<(), Error> {
         match self.directories().find(|directory| !directory.path.starts_with('/') || directory.path == "/") {
@@ -228,7 +238,7 @@ mod tests {
         cgroup.kill().unwrap();
         cgroup.signal(15).unwrap();
         assert!(cgroup.procs().unwrap().is_empty());
-        assert!(!cgroup.is_frozen().unwrap());
+        assert!(!cgroup.place().is_frozen().unwrap());
         assert!(matches!(cgroup.freeze(), Err(Error::NoFreezer)));
         assert!(cgroup.unified_fd().is_none());
         assert!(disabled.open().unwrap().is_some());

@@ -43,19 +43,19 @@ fn frozen_processes_stand_still_until_they_are_thawed() {
     cgroup.join(process.pid(), false).unwrap();
     let process = process.go();
     wait_until("it runs", || process.ticks() > 2);
-    assert!(!cgroup.is_frozen().unwrap());
+    assert!(!cgroup.place().is_frozen().unwrap());
 
     let start = Instant::now();
     cgroup.freeze().unwrap();
     println!("frozen after {:?}", start.elapsed());
-    assert!(cgroup.is_frozen().unwrap());
+    assert!(cgroup.place().is_frozen().unwrap());
     let ticks = process.ticks();
     sleep(Duration::from_millis(100));
     assert_eq!(process.ticks(), ticks);
     cgroup.freeze().unwrap();
 
     cgroup.thaw().unwrap();
-    assert!(!cgroup.is_frozen().unwrap());
+    assert!(!cgroup.place().is_frozen().unwrap());
     wait_until("it runs again", || process.ticks() > ticks + 2);
 }
 
@@ -103,7 +103,7 @@ fn the_same_without_a_kill_by_the_kernel() {
     let mut process = process.go();
     wait_until("they are many", || cgroup.procs().unwrap().len() > 20);
     v1.kill().unwrap();
-    assert!(!v1.is_frozen().unwrap());
+    assert!(!v1.place().is_frozen().unwrap());
     cgroup.remove().unwrap();
     process.end();
     scratch.assert_gone();

@@ -4,7 +4,7 @@ use super::{App, pretty, print, with_record};
 use crate::config::spec::Map;
 use crate::config::spec::Str;
 use crate::error::Result;
-use crate::state::{Record, StateDir, view};
+use crate::state::{Record, StateDir, glance};
 use serde::Serialize;
 
 /// In runc's order.
@@ -31,11 +31,11 @@ fn is_empty(map: &Map<'_, Str<'_>>) -> bool {
 
 impl<'a> State<'a> {
     pub(super) fn new(dir: &StateDir, record: &'a Record<'a>) -> Result<State<'a>> {
-        let (status, init) = view(dir, record)?;
+        let (status, pid) = glance(dir, record)?;
         Ok(State {
             oci_version: &record.oci_version,
             id: &record.id,
-            pid: init.map_or(0, |init| init.pid),
+            pid,
             status: status.word(),
             bundle: &record.bundle,
             rootfs: &record.rootfs,

@@ -280,6 +280,14 @@ impl Init {
         }
         super::Process::open(self.pid, self.start_time)
     }
+
+    /// The same without holding it.
+    pub(crate) fn look(&self, record: &Record<'_>) -> Result<Option<super::ProcessStat>> {
+        if *super::boot_id()? != *record.boot_id {
+            return Ok(None);
+        }
+        super::Process::look(self.pid, self.start_time)
+    }
 }
 
 #[cfg(test)]

@@ -115,6 +115,15 @@ impl Process {
         }
     }
 
+    /// The same for who does nothing to it: without a descriptor, where the kernel says at once that it lives.
+    pub(crate) fn look(pid: i32, start_time: u64) -> Result<Option<ProcessStat>> {
+        match ProcessStat::read(pid)? {
+            Some(stat) if stat.start_time != start_time => Ok(None),
+            Some(stat) if stat.has_ended() => Ok(Process::open(pid, start_time)?.map(|process| process.stat)),
+            stat => Ok(stat),
+        }
+    }
+
     pub(crate) fn pidfd(&self) -> &OwnedFd {
         &self.pidfd
     }

@@ -1,7 +1,7 @@
 //! Where a container is in its life (runtime.md, State), asked from the kernel each time.
 
 use super::dir::StateDir;
-use super::process::Process;
+use super::process::{Process, ProcessStat};
 use super::record::{Record, SocketName};
 use crate::error::Result;
 
@@ -29,19 +29,29 @@ impl Status {
 
 /// A container's status with its init process, if that lives.
 pub(crate) fn view(dir: &StateDir, record: &Record<'_>) -> Result<(Status, Option<Process>)> {
-    let Some(process) = record.init.map(|init| init.open(record)).transpose()?.flatten() else {
+    let init = record.init.map(|init| init.open(record)).transpose()?.flatten();
+    Ok((status(dir, record, init.as_ref().map(|init| &init.stat))?, init))
+}
+
+/// A container's status and the pid of its init process, for who does nothing to either: nothing is held, so that it may
+/// have changed already. 0: it does not live.
+pub(crate) fn glance(dir: &StateDir, record: &Record<'_>) -> Result<(Status, i32)> {
+    let init = record.init.map(|init| init.look(record)).transpose()?.flatten();
+    let pid = record.init.filter(|_| init.is_some()).map_or(0, |init| init.pid);
+    Ok((status(dir, record, init.as_ref())?, pid))
+}
+
+fn status(dir: &StateDir, record: &Record<'_>, init: Option<&ProcessStat>) -> Result<Status> {
+    let Some(init) = init else {
         let creating = record.init.is_none() && dir.is_locked();
-        return Ok((if creating { Status::Creating } else { Status::Stopped }, None));
+        return Ok(if creating { Status::Creating } else { Status::Stopped });
     };
-    let executed = process.stat.has_executed();
+    let executed = init.has_executed();
     let created = !executed && dir.exists(SocketName::CREATED);
-    if !executed && !created {
-        return Ok((Status::Creating, Some(process)));
-    }
-    let status = match record.cgroup.open()? {
-        Some(cgroup) if cgroup.is_frozen()? => Status::Paused,
-        _ if created => Status::Created,
-        _ => Status::Running,
-    };
-    Ok((status, Some(process)))
+    Ok(match () {
+        () if !executed && !created => Status::Creating,
+        () if record.cgroup.is_frozen()? => Status::Paused,
+        () if created => Status::Created,
+        () => Status::Running,
+    })
 }
