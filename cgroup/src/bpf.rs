@@ -19,6 +19,8 @@ const WANTED: u8 = 2;
 const KIND: u8 = 3;
 /// Of no meaning from one rule to the next.
 const SCRATCH: u8 = 4;
+/// Major and minor number, the upper and the lower half.
+const DEVICE: u8 = 5;
 
 // Fields of struct bpf_cgroup_dev_ctx, linux/bpf.h: 32 bits each.
 const CTX_ACCESS_TYPE: i16 = 0;
@@ -37,6 +39,12 @@ const MOV_REG: u8 = 0xbf;
 const MOV: u8 = 0xb7;
 const AND: u8 = 0x57;
 const RSH: u8 = 0x77;
+const LSH: u8 = 0x67;
+const OR_REG: u8 = 0x4f;
+/// The first of two instructions, whose constants are the lower and the upper half of one.
+const LOAD: u8 = 0x18;
+const JEQ_REG: u8 = 0x1d;
+const JUMP: u8 = 0x05;
 const JEQ: u8 = 0x15;
 const JNE: u8 = 0x55;
 const EXIT: u8 = 0x95;
@@ -63,7 +71,9 @@ fn detach(cgroup: BorrowedFd<'_>, id: u32) -> Result<(), Errno> {
 
 /// Instructions of a rule, at most, and of what comes before and after all of them.
 const RULE_LENGTH: usize = 10;
-const FRAME_LENGTH: usize = 7;
+const FRAME_LENGTH: usize = 11;
+/// Rules of a group, at most: a jump over it is 16 bits.
+const GROUP: usize = 1000;
 
 /// The program: from the last rule to the first, the base at the end.
 pub(crate) fn compile(rules: &Rules) -> Vec<Insn> {
@@ -75,12 +85,49 @@ pub(crate) fn compile(rules: &Rules) -> Vec<Insn> {
         // No other bit comes; the verifier, told so, has fewer cases to follow.
         insn(AND, WANTED, 0, 0, ACC_MKNOD | ACC_READ | ACC_WRITE),
         insn(AND, KIND, 0, 0, 0xffff),
+        insn(LDX_WORD, DEVICE, R1, CTX_MAJOR, 0),
+        insn(LSH, DEVICE, 0, 0, 32),
+        insn(LDX_WORD, SCRATCH, R1, CTX_MINOR, 0),
+        insn(OR_REG, DEVICE, SCRATCH, 0, 0),
     ]);
-    for rule in rules.rest.iter().rev() {
-        push_rule(&mut program, rule);
+    // What allows and stands together may change places.
+    for run in rules.rest.chunk_by(|a, b| a.allow && b.allow).rev() {
+        for kind in [DeviceKind::Char, DeviceKind::Block] {
+            let of_kind: Vec<u64> = run.iter().filter(|it| it.kind == kind).filter_map(whole_device).collect();
+            of_kind.chunks(GROUP).for_each(|group| push_group(&mut program, kind, group));
+        }
+        let grouped = |rule: &&DeviceRule| rule.kind != DeviceKind::All && whole_device(rule).is_some();
+        run.iter().rev().filter(|rule| !grouped(rule)).for_each(|rule| push_rule(&mut program, rule));
     }
     program.extend(verdict(rules.base.unwrap_or(true)));
     program
+}
+
+/// The number of the one device that a rule allows all access to.
+fn whole_device(rule: &DeviceRule) -> Option<u64> {
+    let (major, minor) = rule.major.zip(rule.minor)?;
+    let whole = rule.allow && rule.read && rule.write && rule.mknod;
+    // One above i32::MAX no device has.
+    (whole && major.max(minor) <= i32::MAX as u32).then_some(u64::from(major) << 32 | u64::from(minor))
+}
+
+/// Allows all access to some devices: one comparison for each, since loading a program takes the kernel as long as there
+/// are branches to follow.
+fn push_group(program: &mut Vec<Insn>, kind: DeviceKind, devices: &[u64]) {
+    let length = devices.len() as i16 * 3;
+    program.push(insn(JNE, KIND, 0, length + 3, number_of(kind)));
+    for (at, device) in devices.iter().enumerate() {
+        let (lower, upper) = ((*device as u32).cast_signed(), ((device >> 32) as u32).cast_signed());
+        program.push(insn(LOAD, SCRATCH, 0, 0, lower));
+        program.push(insn(0, 0, 0, 0, upper));
+        program.push(insn(JEQ_REG, DEVICE, SCRATCH, length - 3 * (at as i16 + 1) + 1, 0));
+    }
+    program.push(insn(JUMP, 0, 0, 2, 0));
+    program.extend(verdict(true));
+}
+
+fn number_of(kind: DeviceKind) -> i32 {
+    if kind == DeviceKind::Block { DEV_BLOCK } else { DEV_CHAR }
 }
 
 /// One rule: skipped where it does not apply.
@@ -89,12 +136,9 @@ pub(crate) fn compile(rules: &Rules) -> Vec<Insn> {
 /// of them, and follow each rule once for each one before it: a thousand rules were then too many for it.
 fn push_rule(program: &mut Vec<Insn>, rule: &DeviceRule) {
     let start = program.len();
-    let kind = match rule.kind {
-        DeviceKind::All => None,
-        DeviceKind::Char => Some(DEV_CHAR),
-        DeviceKind::Block => Some(DEV_BLOCK),
-    };
-    program.extend(kind.map(|kind| insn(JNE, KIND, 0, 0, kind)));
+    if rule.kind != DeviceKind::All {
+        program.push(insn(JNE, KIND, 0, 0, number_of(rule.kind)));
+    }
     for (field, number) in [(CTX_MAJOR, rule.major), (CTX_MINOR, rule.minor)] {
         if let Some(number) = number {
             program.push(insn(LDX_WORD, SCRATCH, R1, field, 0));
@@ -103,7 +147,9 @@ fn push_rule(program: &mut Vec<Insn>, rule: &DeviceRule) {
         }
     }
     let applies = program.len();
-    if rule.allow {
+    if rule.allow && access_bits(rule) == ACC_MKNOD | ACC_READ | ACC_WRITE {
+        // Nothing is left that another could have to allow.
+    } else if rule.allow {
         // What it allows needs no other rule; where that is all, this is the end.
         program.push(insn(AND, WANTED, 0, 0, !access_bits(rule)));
         program.push(insn(JNE, WANTED, 0, 2, 0));
@@ -161,6 +207,15 @@ mod tests {
                 MOV => registers[to] = constant,
                 AND => registers[to] &= constant,
                 RSH => registers[to] >>= constant,
+                LSH => registers[to] <<= constant,
+                OR_REG => registers[to] |= registers[from],
+                LOAD => {
+                    registers[to] = u64::from(constant as u32) | u64::from(program[at].constant as u32) << 32;
+                    at += 1;
+                }
+                JUMP => at += offset as usize,
+                JEQ_REG if registers[to] == registers[from] => at += offset as usize,
+                JEQ_REG => assert!(offset >= 0),
                 JEQ if registers[to] == constant => at += offset as usize,
                 JNE if registers[to] != constant => at += offset as usize,
                 JEQ | JNE => assert!(offset >= 0),
@@ -197,6 +252,8 @@ mod tests {
             "+a *:* r",
             "-a 1:3 w",
             "+c 1:3 rwm",
+            "+c 1:5 rwm",
+            "+b 8:0 rwm",
             "+c 1:3 r",
             "+c 1:3 w",
             "-c 1:3 w",
@@ -234,7 +291,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(lists.len(), 1 + 15 + 15 * 15 + 15 * 15 * 15);
+        assert_eq!(lists.len(), 1 + 17 + 17 * 17 + 17 * 17 * 17);
     }
 
     #[test]
@@ -255,6 +312,6 @@ mod tests {
         assert!(!may(ACC_READ, DEV_BLOCK, 8, 0));
         assert!(!may(ACC_READ, DEV_CHAR, 1, 1));
         assert!(!may(ACC_READ, DEV_BLOCK, 1, 3));
-        assert!(program.len() < 120, "{} instructions", program.len());
+        assert!(program.len() < 60, "{} instructions", program.len());
     }
 }

@@ -147,3 +147,19 @@ fn many_rules_make_a_program_that_the_kernel_takes() {
     apply(&cgroup, &rules);
     assert!(may(&cgroup, READ_NULL) && !may(&cgroup, READ_ZERO));
 }
+
+#[test]
+fn as_many_rules_as_somebody_may_write() {
+    let scratch = Scratch::new();
+    let cgroup = scratch.place.create().unwrap();
+    let many = |allow, write: bool| {
+        (1000..3500).map(move |minor| DeviceRule { mknod: true, ..char(allow, minor, true, write) })
+    };
+    let mut rules = vec![DENY_ALL];
+    rules.extend(many(true, true));
+    rules.extend(many(false, false).take(500));
+    rules.extend(many(true, true));
+    rules.push(DeviceRule { mknod: true, ..char(true, 3, true, true) });
+    apply(&cgroup, &rules);
+    assert!(may(&cgroup, READ_WRITE_NULL) && !may(&cgroup, READ_ZERO));
+}
