@@ -45,14 +45,19 @@ fn link_hot_functions_together() {
     if !is("PROFILE", "release") {
         return;
     }
+    // Mostly a C compiler links, and hands on what is meant for the linker.
+    let direct = env::var("RUSTC_LINKER").is_ok_and(|linker| linker.ends_with("lld") || linker.ends_with("ld"));
+    let pass = |words: &[&str]| match direct {
+        true => words.iter().for_each(|word| println!("cargo::rustc-link-arg-bins={word}")),
+        false => println!("cargo::rustc-link-arg-bins=-Wl,{}", words.join(",")),
+    };
     // Not by the profile, which is part of all names: bench/hot wants to see them.
     if env::var_os("PROA_SYMBOLS").is_none() {
-        println!("cargo::rustc-link-arg-bins=-s");
+        pass(&["-s"]);
     }
     if is("CARGO_CFG_TARGET_ENV", "musl") {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("hot.ld");
-        println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());
-        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+        pass(&["-T", concat!(env!("CARGO_MANIFEST_DIR"), "/hot.ld")]);
+        pass(&["-z", "pack-relative-relocs"]);
     }
 }
 

@@ -237,16 +237,18 @@ impl StateDir {
             Err(Errno::NOENT) => return Ok(None),
             opened => opened.context(what)?,
         };
-        let size = rustix::fs::fstat(&file).context(what)?.st_size as u64;
-        let mut text = Vec::with_capacity(size.min(MAX_STATE) as usize + 1);
-        while rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text)).context(what)? > 0 {
+        // A file is over where a read is short of what was asked for.
+        let mut text = Vec::new();
+        let mut part = [0; 4096];
+        loop {
+            let length = rustix::io::read(&file, &mut part).context(what)?;
+            text.extend_from_slice(&part[..length]);
             if text.len() as u64 > MAX_STATE {
                 return Err(Error::State { id: self.id.clone(), problem: format!("{name} is too large") });
             }
-            if text.len() as u64 == size {
+            if length < part.len() {
                 break;
             }
-            text.reserve(1);
         }
         String::from_utf8(text)
             .map(Some)

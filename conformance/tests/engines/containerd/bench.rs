@@ -1,12 +1,13 @@
 //! What a shim costs, in memory and in time, beside containerd's own with runc in the same run.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use conformance::image::BUSYBOX;
 use conformance::test::Done;
 
 use super::ctr::ctr;
 use super::daemon::world;
+use super::events;
 use super::fixture::Test;
 use super::memory::Memory;
 use super::oracle;
@@ -62,20 +63,47 @@ fn memory_of_one_and_of_a_hundred() -> Done {
     t.end_within(Duration::from_secs(20))
 }
 
+/// What a run is made of, by the events that end each part.
+const PHASES: [(&str, &str); 4] = [
+    ("until created", "create"),
+    ("until started", "start"),
+    ("until it ends", "exit init"),
+    ("until deleted", "delete"),
+];
+
+/// The milliseconds of each phase of a run, from a moment in seconds of the day.
+fn phases(id: &str, begun: f64) -> [f64; PHASES.len()] {
+    let mut last = begun;
+    PHASES.map(|(_, event)| {
+        let time = events::wait(id, event).time;
+        let taken = (time - last).rem_euclid(86_400.0);
+        last = time;
+        taken * 1000.0
+    })
+}
+
+fn second_of_the_day() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_secs_f64() % 86_400.0
+}
+
 fn time_of_a_run() -> Done {
     let t = Test::begin();
     const TURNS: usize = 40;
     let sides = sides();
     let mut times = vec![Vec::new(); sides.len()];
+    let mut parts = vec![[const { Vec::new() }; PHASES.len()]; sides.len()];
     for turn in 0..=TURNS {
         // In turns, so that what else the machine does meets all alike.
-        for (side, times) in sides.iter().zip(&mut times) {
-            let call = ctr(&["run", "--rm", "--null-io"]).words(&side.options).words(&[BUSYBOX, &t.id(), "true"]);
-            let begun = Instant::now();
+        for ((side, times), parts) in sides.iter().zip(&mut times).zip(&mut parts) {
+            let id = t.id();
+            let call = ctr(&["run", "--rm", "--null-io"]).words(&side.options).words(&[BUSYBOX, &id, "true"]);
+            let (begun, second) = (Instant::now(), second_of_the_day());
             call.ok();
+            let took = begun.elapsed();
             // The first one is for the caches.
             if turn > 0 {
-                times.push(begun.elapsed());
+                times.push(took);
+                phases(&id, second).into_iter().zip(parts).for_each(|(part, all)| all.push(part));
             }
         }
     }
@@ -84,6 +112,14 @@ fn time_of_a_run() -> Done {
         times.sort();
         let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
         println!("  {:24} {:>7.1} ms {:>7.1} ms", side.name, milliseconds(times[TURNS / 2]), milliseconds(times[0]));
+    }
+    println!("  of it, medians in ms    {}", PHASES.map(|(name, _)| format!(" {name:>13}")).concat());
+    for (side, parts) in sides.iter().zip(&mut parts) {
+        let median = |all: &mut Vec<f64>| {
+            all.sort_by(f64::total_cmp);
+            format!(" {:>13.1}", all[TURNS / 2])
+        };
+        println!("  {:24}{}", side.name, parts.each_mut().map(median).concat());
     }
     t.end_within(Duration::from_secs(20))
 }

@@ -17,6 +17,8 @@ use super::daemon::{NAMESPACE, world};
 pub(crate) struct Event {
     /// `/tasks/exit`
     pub(crate) topic: String,
+    /// When containerd says that it was, in seconds of the day, UTC.
+    pub(crate) time: f64,
     pub(crate) body: Value,
 }
 
@@ -70,9 +72,12 @@ pub(crate) fn stop() {
 
 /// `DATE TIME +0000 UTC NAMESPACE TOPIC JSON`
 fn parse(line: &str) -> Option<Event> {
-    let mut words = line.splitn(7, ' ').skip(5);
+    let mut words = line.splitn(7, ' ').skip(1);
+    let time =
+        words.next()?.split(':').try_fold(0.0, |sum, part| part.parse::<f64>().ok().map(|part| sum * 60.0 + part))?;
+    let mut words = words.skip(3);
     let topic = words.next()?.to_owned();
-    Some(Event { topic, body: serde_json::from_str(words.next()?).ok()? })
+    Some(Event { topic, time, body: serde_json::from_str(words.next()?).ok()? })
 }
 
 impl Event {
