@@ -32,6 +32,7 @@ const DEV_CHAR: i32 = 2;
 const ACC_MKNOD: i32 = 1;
 const ACC_READ: i32 = 2;
 const ACC_WRITE: i32 = 4;
+const ACC_ALL: i32 = ACC_MKNOD | ACC_READ | ACC_WRITE;
 
 // Instruction codes, linux/bpf_common.h and linux/bpf.h: class, size or operation, mode or source.
 const LDX_WORD: u8 = 0x61;
@@ -83,7 +84,7 @@ pub(crate) fn compile(rules: &Rules) -> Vec<Insn> {
         insn(MOV_REG, WANTED, KIND, 0, 0),
         insn(RSH, WANTED, 0, 0, 16),
         // No other bit comes; the verifier, told so, has fewer cases to follow.
-        insn(AND, WANTED, 0, 0, ACC_MKNOD | ACC_READ | ACC_WRITE),
+        insn(AND, WANTED, 0, 0, ACC_ALL),
         insn(AND, KIND, 0, 0, 0xffff),
         insn(LDX_WORD, DEVICE, R1, CTX_MAJOR, 0),
         insn(LSH, DEVICE, 0, 0, 32),
@@ -106,7 +107,7 @@ pub(crate) fn compile(rules: &Rules) -> Vec<Insn> {
 /// The number of the one device that a rule allows all access to.
 fn whole_device(rule: &DeviceRule) -> Option<u64> {
     let (major, minor) = rule.major.zip(rule.minor)?;
-    let whole = rule.allow && rule.read && rule.write && rule.mknod;
+    let whole = rule.allow && access_bits(rule) == ACC_ALL;
     // One above i32::MAX no device has.
     (whole && major.max(minor) <= i32::MAX as u32).then_some(u64::from(major) << 32 | u64::from(minor))
 }
@@ -147,16 +148,19 @@ fn push_rule(program: &mut Vec<Insn>, rule: &DeviceRule) {
         }
     }
     let applies = program.len();
-    if rule.allow && access_bits(rule) == ACC_MKNOD | ACC_READ | ACC_WRITE {
-        // Nothing is left that another could have to allow.
-    } else if rule.allow {
+    match (rule.allow, access_bits(rule)) {
+        // Nothing is left that another would have to allow.
+        (true, ACC_ALL) => {}
         // What it allows needs no other rule; where that is all, this is the end.
-        program.push(insn(AND, WANTED, 0, 0, !access_bits(rule)));
-        program.push(insn(JNE, WANTED, 0, 2, 0));
-    } else {
-        program.push(insn(MOV_REG, SCRATCH, WANTED, 0, 0));
-        program.push(insn(AND, SCRATCH, 0, 0, access_bits(rule)));
-        program.push(insn(JEQ, SCRATCH, 0, 2, 0));
+        (true, bits) => {
+            program.push(insn(AND, WANTED, 0, 0, !bits));
+            program.push(insn(JNE, WANTED, 0, 2, 0));
+        }
+        (false, bits) => {
+            program.push(insn(MOV_REG, SCRATCH, WANTED, 0, 0));
+            program.push(insn(AND, SCRATCH, 0, 0, bits));
+            program.push(insn(JEQ, SCRATCH, 0, 2, 0));
+        }
     }
     program.extend(verdict(rule.allow));
     let end = program.len();
@@ -299,6 +303,18 @@ mod tests {
         let program = compile(&rules(&["-a *:* rwm", "+c 1:3 r", "+c 1:3 w"]));
         assert!(run(&program, ACC_READ | ACC_WRITE, DEV_CHAR, 1, 3));
         assert!(!run(&program, ACC_READ | ACC_MKNOD, DEV_CHAR, 1, 3));
+    }
+
+    #[test]
+    fn more_devices_than_one_jump_leads_over() {
+        let number = 2 * GROUP + 1;
+        let whole = (0..number).map(|minor| rule(&format!("+c 7:{minor} rwm")));
+        let program = compile(&Rules::new(&[vec![rule("-a *:* rwm")], whole.collect()].concat()));
+        let may = |kind, minor| run(&program, ACC_READ | ACC_MKNOD, kind, 7, minor as u32);
+        for minor in [0, GROUP - 1, GROUP, 2 * GROUP - 1, 2 * GROUP] {
+            assert!(may(DEV_CHAR, minor) && !may(DEV_BLOCK, minor), "{minor}");
+        }
+        assert!(!may(DEV_CHAR, number));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{hooks, host_mounts, intel_rdt, start};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::plan;
-use crate::state::{self, Record, StateDir, StateRoot, Status, view};
+use crate::state::{Record, StateDir, StateRoot, Status, view};
 
 /// How long `delete --force` waits for a creation that is under way, whose init it has ended.
 const LOCK_MILLISECONDS: u64 = 10_000;
@@ -69,7 +69,7 @@ pub(crate) fn destroy(root: &StateRoot, dir: &StateDir, record: &Record<'_>) -> 
     }
     match record.cgroup.remove() {
         // Of another boot nothing is left: it has only the name of one.
-        Err(cgroup::Error::Busy { .. }) if *state::boot_id()? != *record.boot_id => {}
+        Err(cgroup::Error::Busy { .. }) if !record.is_of_this_boot()? => {}
         removed => removed?,
     }
     if let Some(mounts) = &record.host_mounts {

@@ -277,18 +277,12 @@ impl StateDir {
 impl Init {
     /// The init process if it lives, on this boot.
     pub(crate) fn open(&self, record: &Record<'_>) -> Result<Option<super::Process>> {
-        if *super::boot_id()? != *record.boot_id {
-            return Ok(None);
-        }
-        super::Process::open(self.pid, self.start_time)
+        if record.is_of_this_boot()? { super::Process::open(self.pid, self.start_time) } else { Ok(None) }
     }
 
     /// The same without holding it.
     pub(crate) fn look(&self, record: &Record<'_>) -> Result<Option<super::ProcessStat>> {
-        if *super::boot_id()? != *record.boot_id {
-            return Ok(None);
-        }
-        super::Process::look(self.pid, self.start_time)
+        if record.is_of_this_boot()? { super::Process::look(self.pid, self.start_time) } else { Ok(None) }
     }
 }
 

@@ -81,6 +81,11 @@ impl Record<'_> {
         self.namespaces & libc::CLONE_NEWPID != 0 && !self.joined_pid_namespace
     }
 
+    /// Of another boot only files are left.
+    pub(crate) fn is_of_this_boot(&self) -> crate::error::Result<bool> {
+        Ok(*super::boot_id()? == *self.boot_id)
+    }
+
     pub(crate) const VERSION: u32 = 1;
 
     /// Reads state.json; else what is wrong with it.
