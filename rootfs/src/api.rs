@@ -197,23 +197,23 @@ impl Api {
         target: BorrowedFd<'_>,
         again: impl Fn() -> Result<OwnedFd>,
     ) -> Result<OwnedFd> {
-        match self.detached(filesystem, attr, mode)? {
-            Some(fd) => self.attach(Tree::Detached(fd), target, again),
-            None => {
-                let data = data(filesystem, mode)?;
-                // Read-only is meant for the mount; here it would be for the file system, which may be in use elsewhere.
-                let read_only = attr & libc::MOUNT_ATTR_RDONLY;
-                let flags = to_ms(attr & !read_only) | filesystem.legacy_flags | superblock_flags(filesystem);
-                let source = filesystem.source.as_deref();
-                let path = FdPath::new(target);
-                sys::mount(source, path.as_c_str(), Some(&filesystem.kind), flags, data.as_deref())?;
-                let mount = again()?;
-                if read_only != 0 {
-                    self.set_attr(mount.as_fd(), Attr { set: read_only, ..Attr::default() }, false)?;
-                }
-                Ok(mount)
+        let read_only = attr & libc::MOUNT_ATTR_RDONLY;
+        // Where mount(2) can say all of it, that is one call for six.
+        if !self.mount_at_once(filesystem, attr & !read_only, mode, target) {
+            if let Some(fd) = self.detached(filesystem, attr, mode)? {
+                return self.attach(Tree::Detached(fd), target, again);
             }
+            let data = data(filesystem, mode)?;
+            let flags = to_ms(attr & !read_only) | filesystem.legacy_flags | superblock_flags(filesystem);
+            let path = FdPath::new(target);
+            sys::mount(filesystem.source.as_deref(), path.as_c_str(), Some(&filesystem.kind), flags, data.as_deref())?;
         }
+        let mount = again()?;
+        // Read-only is meant for the mount; by mount(2) it would be for the file system, which may be in use elsewhere.
+        if read_only != 0 {
+            self.set_attr(mount.as_fd(), Attr { set: read_only, ..Attr::default() }, false)?;
+        }
+        Ok(mount)
     }
 
     /// Mounts a file system by one call of mount(2), where that means the same as the five and more calls that give a

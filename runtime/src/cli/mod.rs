@@ -264,6 +264,9 @@ fn print(text: &str) -> Result<()> {
 
 /// A text that somebody else may have chosen, without what a terminal would take for a command.
 fn printable(text: &str) -> String {
+    if !text.contains(char::is_control) {
+        return text.to_owned();
+    }
     let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(shown).collect()
 }

@@ -13,12 +13,14 @@ pub(super) struct Story {
     boot_id: &'static str,
     /// RFC 3339.
     created: String,
+    owner: u32,
 }
 
 impl Story {
     /// Of a container whose making begins now.
     pub(super) fn begin() -> Result<Story> {
-        Ok(Story { boot_id: state::boot_id()?, created: crate::time::now() })
+        let owner = rustix::process::geteuid().as_raw();
+        Ok(Story { boot_id: state::boot_id()?, created: crate::time::now(), owner })
     }
 
     /// Writes the record, with what there is by now.
@@ -40,7 +42,7 @@ impl Story {
             rootfs: text(&plan.root.path.to_string()),
             created: text(&self.created),
             boot_id: text(self.boot_id),
-            owner: rustix::process::geteuid().as_raw(),
+            owner: self.owner,
             cgroup: place.clone(),
             init,
             namespaces: plan.namespaces.own(),
