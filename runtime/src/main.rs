@@ -4,6 +4,7 @@
 #![cfg_attr(not(any(test, fuzzing)), no_main)]
 
 mod bundle;
+mod checkpoint;
 mod child;
 mod cli;
 mod config;

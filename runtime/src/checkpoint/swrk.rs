@@ -2,8 +2,9 @@
 
 use super::rpc::{Kind, Request, Response};
 use crate::error::{Context, Error, Result};
-use crate::sys::{self, CloneArgs, Cloned, CText, StringArray};
+use crate::sys::{self, CloneArgs, Cloned, StringArray};
 use prost::Message;
+use rootfs::plan::CText;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{
@@ -45,7 +46,7 @@ impl Service {
         let words = [program.to_owned(), "swrk".to_owned(), theirs.as_raw_fd().to_string()];
         let args = StringArray::new(words.map(text).into_iter().collect::<rustix::io::Result<_>>().context(what)?);
         let program = text(program.to_owned()).context(what)?;
-        let environment = StringArray::of_process();
+        let environment = StringArray::new(std::env::vars_os().map(|(name, value)| CText::new([name.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat()).ok_or(Errno::INVAL)).collect::<rustix::io::Result<_>>().context(what)?);
         let clone = CloneArgs { exit_signal: libc::SIGCHLD, ..CloneArgs::default() };
         match sys::clone(&clone).context(what)? {
             Cloned::Child { .. } => {
