@@ -5,6 +5,7 @@ use std::path::Path;
 use rustix::fs::statfs;
 
 use crate::error::Error;
+use crate::join;
 use crate::mountinfo::{self, CgroupMount};
 use crate::own::{self, Membership};
 use crate::path::{Wish, join, parent};
@@ -195,6 +196,14 @@ impl Host {
         let v1 = self.hierarchies.iter().map(directory).collect();
         let place = Place::new(self.unified.as_ref().map(directory), v1);
         Ok(Place { scope: Some(scope), ..place })
+    }
+
+    /// Moves a process to where the calling one is, out of a container's cgroup say.
+    ///
+    /// # Errors
+    /// Where that is cannot be reached from the mount point, or a write fails.
+    pub fn fetch(&self, pid: i32) -> Result<(), Error> {
+        join::join(&self.place_of(std::process::id() as i32)?, pid, true)
     }
 
     /// The place where a process is now, for another to join it there: the container may have moved its own init.

@@ -27,6 +27,7 @@ pub mod overlay;
 pub mod plan;
 pub mod quota;
 mod resolve;
+pub mod stage;
 pub mod store;
 mod sys;
 mod tree;

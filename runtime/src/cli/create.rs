@@ -2,6 +2,7 @@
 
 use super::App;
 use super::flags::Parsed;
+use crate::checkpoint::{self, Flags, Request as RestoreRequest, Restored};
 use crate::config::{self, Bundle};
 use crate::error::{Context, Error, Result, bad};
 use crate::parent::create::{self, Created, Request};
@@ -79,6 +80,30 @@ impl Setup {
             None => None,
         };
         create::create(plan, root, Request { config: &self.bundle.text, run, console_socket })
+    }
+
+    /// Plans and brings the container back.
+    pub(super) fn restore<'a>(&self, app: &App<'_>, root: &'a StateRoot, flags: &Flags) -> Result<Restored<'a>> {
+        let spec = config::parse_spec(&self.bundle.text)?;
+        let plan = Plan::new(&spec, &self.bundle.path, &self.id, &self.options, &Host::default())?;
+        drop(spec);
+        plan.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+        let request = RestoreRequest {
+            flags,
+            config: &self.bundle.text,
+            state_root: &app.root,
+            lsm_profile: app.value("lsm-profile"),
+            lsm_mount_context: app.value("lsm-mount-context"),
+        };
+        let mut restored = checkpoint::restore(plan, root, &request)?;
+        if let (Some(socket), Some(master)) = (&self.console_socket, &restored.console) {
+            let sent = crate::sync::send_descriptor(socket.as_fd(), b"/dev/ptmx", master.as_fd());
+            if let Err(error) = sent.context(|| "--console-socket: send the terminal".to_owned()) {
+                return Err(restored.take_back(error));
+            }
+            restored.console = None;
+        }
+        Ok(restored)
     }
 
     /// Tells whoever asked about the container's process.
@@ -166,13 +191,14 @@ fn listen_fds() -> (u32, Vec<String>) {
 /// For commands that enter a container, before anything is opened: descriptors that the container keeps must be open, all others are closed (CVE-2024-21626).
 /// Then the program runs again from where nothing can be written to it.
 pub(super) fn enter_safely(parsed: &Parsed<'_>, args: &[&std::ffi::CStr]) -> Result<()> {
-    if !matches!(parsed.command.name, "create" | "run" | "exec") {
+    if !matches!(parsed.command.name, "create" | "run" | "exec" | "restore") {
         return Ok(());
     }
     // First, since the program begins anew by it.
     sys::seal(args).context(|| "run from a sealed copy of the program".to_owned())?;
     let keep = match parsed.command.name {
         "exec" => preserve_fds(parsed)?,
+        "restore" => 0,
         _ => Inherited::new(parsed)?.count,
     };
     for number in 3..3 + keep {

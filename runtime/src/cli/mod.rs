@@ -1,6 +1,7 @@
 //! The command line: one thin file per command, over tables that help, completion and man pages are made from too.
 
 mod bundle;
+mod checkpoint;
 mod create;
 mod delete;
 mod events;
@@ -16,6 +17,7 @@ mod network;
 mod pause;
 mod plan;
 mod ps;
+mod restore;
 mod run;
 pub(crate) mod spec;
 mod start;
@@ -162,6 +164,8 @@ impl<'a> App<'a> {
             "pause" => |app| pause::pause(app).map(|()| 0),
             "resume" => |app| pause::resume(app).map(|()| 0),
             "update" => |app| update::command(app).map(|()| 0),
+            "checkpoint" => |app| checkpoint::command(app).map(|()| 0),
+            "restore" => restore::command,
             "events" => |app| events::command(app).map(|()| 0),
             "bundle create" => bundle::create,
             "bundle ls" => bundle::ls,

@@ -65,7 +65,7 @@ fn end(root: &StateRoot, dir: &StateDir, pidfd: &OwnedFd) -> Result<()> {
     destroy(root, dir)
 }
 
-fn destroy(root: &StateRoot, dir: &StateDir) -> Result<()> {
+pub(super) fn destroy(root: &StateRoot, dir: &StateDir) -> Result<()> {
     // Someone else may have deleted it meanwhile.
     let Some(text) = dir.read()? else { return Ok(()) };
     delete::destroy(root, dir, &dir.parse(&text)?)

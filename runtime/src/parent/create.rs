@@ -372,7 +372,7 @@ impl Created<'_> {
 
 /// Runs poststop hooks after a failure, with nothing left of the container. What they say is told with it: nobody else
 /// will know that what a hook before had made is still there.
-fn poststop(plan: &Plan, error: Error) -> Error {
+pub(crate) fn poststop(plan: &Plan, error: Error) -> Error {
     match hooks::run_poststop(&plan.hooks.poststop, &document(plan)) {
         Ok(()) => error,
         Err(later) => Error::Twice(Box::new(error), Box::new(later)),

@@ -9,7 +9,7 @@ use crate::state::{Record, StateDir, StateRoot, Status, view};
 /// How long `delete --force` waits for a creation that is under way, whose init it has ended.
 const LOCK_MILLISECONDS: u64 = 10_000;
 /// How long it waits for the init to end.
-const KILL_MILLISECONDS: i64 = 10_000;
+pub(crate) const KILL_MILLISECONDS: i64 = 10_000;
 
 /// `proa delete`.
 pub(crate) fn delete(root: &StateRoot, dir: &StateDir, force: bool) -> Result<()> {

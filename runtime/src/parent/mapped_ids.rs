@@ -12,7 +12,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 /// One descriptor for each.
-pub(super) fn open(sources: &[IdSource], entries: &[Entry]) -> Result<Vec<OwnedFd>> {
+pub(crate) fn open(sources: &[IdSource], entries: &[Entry]) -> Result<Vec<OwnedFd>> {
     let one = |source: &IdSource| match source {
         IdSource::Maps(maps, owner) => make(maps, owner),
         IdSource::Joined => {

@@ -22,7 +22,7 @@ fn may_pass_over(error: &cgroup::Error, rootless: Option<bool>) -> bool {
 }
 
 /// Makes the container's cgroup, or goes without where neither a path nor a limit was asked for.
-pub(super) fn make_cgroup(plan: &mut Plan) -> Result<Cgroup> {
+pub(crate) fn make_cgroup(plan: &mut Plan) -> Result<Cgroup> {
     match plan.cgroup.create() {
         Err(error) if !plan.cgroups_path_given && may_pass_over(&error, plan.rootless) => {
             if !plan.resources.is_unlimited() {
@@ -42,7 +42,7 @@ pub(super) fn make_cgroup(plan: &mut Plan) -> Result<Cgroup> {
 
 /// [`Cgroup::prepare`], without device rules where the kernel does not let the caller set them: the devices that a user
 /// may open are those that the host lets it open.
-pub(super) fn prepare_cgroup(plan: &Plan, cgroup: &Cgroup) -> Result<()> {
+pub(crate) fn prepare_cgroup(plan: &Plan, cgroup: &Cgroup) -> Result<()> {
     match cgroup.prepare(&plan.resources) {
         Err(error) if !plan.resources.devices.is_empty() && may_pass_over(&error, plan.rootless) => {
             log::debug!("going on without device rules: {error}");
@@ -53,7 +53,7 @@ pub(super) fn prepare_cgroup(plan: &Plan, cgroup: &Cgroup) -> Result<()> {
 }
 
 /// [`Cgroup::settle`]; an owner that cannot be given the cgroup goes without, as the specification asks for none.
-pub(super) fn settle(plan: &Plan, cgroup: &Cgroup, pid: i32) -> Result<()> {
+pub(crate) fn settle(plan: &Plan, cgroup: &Cgroup, pid: i32) -> Result<()> {
     match cgroup.settle(pid, plan.cgroup_owner) {
         Err(error) if plan.cgroup_owner.is_some() && may_pass_over(&error, plan.rootless) => {
             log::debug!("going on without another owner of the cgroup: {error}");
@@ -64,7 +64,7 @@ pub(super) fn settle(plan: &Plan, cgroup: &Cgroup, pid: i32) -> Result<()> {
 }
 
 /// `process.oomScoreAdj`, proc_pid_oom_score_adj(5). To lower it takes CAP_SYS_RESOURCE on the host.
-pub(super) fn set_oom_score(pid: i32, score: i32, rootless: Option<bool>) -> Result<()> {
+pub(crate) fn set_oom_score(pid: i32, score: i32, rootless: Option<bool>) -> Result<()> {
     let path = format!("/proc/{pid}/oom_score_adj");
     let what = || format!("process.oomScoreAdj: write {score} to {path}");
     match std::fs::write(&path, score.to_string()).context(what) {

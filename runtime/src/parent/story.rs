@@ -5,26 +5,28 @@ use super::undo::Undo;
 use crate::config::spec::{Map, Str};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::state::{self, Record, StateDir};
+use crate::state::{self, Record, Restore, StateDir};
 use std::borrow::Cow;
 
 /// What of the record stays the same while the container is made.
-pub(super) struct Story {
+pub(crate) struct Story {
     boot_id: &'static str,
     /// RFC 3339.
     created: String,
     owner: u32,
+    /// Of one that comes out of a checkpoint.
+    pub restore: Option<Restore>,
 }
 
 impl Story {
     /// Of a container whose making begins now.
-    pub(super) fn begin() -> Result<Story> {
+    pub(crate) fn begin() -> Result<Story> {
         let owner = rustix::process::geteuid().as_raw();
-        Ok(Story { boot_id: state::boot_id()?, created: crate::time::now(), owner })
+        Ok(Story { boot_id: state::boot_id()?, created: crate::time::now(), owner, restore: None })
     }
 
     /// Writes the record, with what there is by now.
-    pub(super) fn write(
+    pub(crate) fn write(
         &self,
         plan: &Plan,
         undo: &Undo<'_>,
@@ -52,13 +54,14 @@ impl Story {
             poststop: !plan.hooks.poststop.is_empty(),
             resctrl: undo.resctrl.clone(),
             host_mounts: undo.host_mounts.as_ref().map(|(_, mounts)| *mounts),
+            restore: self.restore,
             annotations: Map(annotations),
         })
     }
 }
 
 /// The state that hooks and agents are told, but for the status and the pid.
-pub(super) fn document(plan: &Plan) -> HookDocument<'_> {
+pub(crate) fn document(plan: &Plan) -> HookDocument<'_> {
     HookDocument {
         oci_version: &plan.oci_version,
         id: &plan.id,

@@ -20,7 +20,7 @@ const OWNER: &str = "owner";
 ///
 /// # Errors
 /// A container writes there. What is left of an earlier one cannot be cleared.
-pub(super) fn claim(plan: &Plan) -> Result<Option<OwnedFd>> {
+pub(crate) fn claim(plan: &Plan) -> Result<Option<OwnedFd>> {
     let Some((writable, is_volatile)) = of(plan) else { return Ok(None) };
     let wrong = |error| bad(format_args!("annotations[{WRITABLE_ANNOTATION:?}]"), error);
     let Some(Lock { fd, of_this_boot }) = lock(&writable).map_err(wrong)? else { return Ok(None) };
@@ -77,7 +77,7 @@ pub(crate) fn lock(writable: &Path) -> Result<Option<Lock>> {
 ///
 /// # Errors
 /// The file cannot be written.
-pub(super) fn claimed(plan: &Plan, init: state::Init) -> Result<()> {
+pub(crate) fn claimed(plan: &Plan, init: state::Init) -> Result<()> {
     let Some((writable, _)) = of(plan) else { return Ok(()) };
     let (path, new) = (writable.join(OWNER), writable.join("owner.new"));
     let text = format!("{} {} {}\n", init.pid, init.start_time, state::boot_id()?);

@@ -10,5 +10,5 @@ mod status;
 
 pub(crate) use dir::{StateDir, StateRoot, check_id};
 pub(crate) use process::{Process, ProcessStat, boot_id, read_file, wait_readable};
-pub(crate) use record::{HostMounts, Init, Record, SocketName};
+pub(crate) use record::{HostMounts, Init, Record, Restore, SocketName};
 pub(crate) use status::{Status, glance, view};

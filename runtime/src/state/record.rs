@@ -52,8 +52,20 @@ pub(crate) struct Record<'a> {
     /// What is mounted on the host for a container that has no mount namespace.
     #[serde(default)]
     pub host_mounts: Option<HostMounts>,
+    /// It comes out of a checkpoint.
+    #[serde(default)]
+    pub restore: Option<Restore>,
     #[serde(borrow)]
     pub annotations: Map<'a, Str<'a>>,
+}
+
+/// How far a container has come that is brought back by CRIU, whose processes never execute a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Restore {
+    /// CRIU is at work, in the container's cgroup, as are what will be the container's processes.
+    UnderWay,
+    Done,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +90,9 @@ pub(crate) struct HostMounts {
 impl Record<'_> {
     /// Else killing the init does not end its companions.
     pub(crate) fn own_pid_namespace(&self) -> bool {
-        self.namespaces & libc::CLONE_NEWPID != 0 && !self.joined_pid_namespace
+        self.restore != Some(Restore::UnderWay)
+            && self.namespaces & libc::CLONE_NEWPID != 0
+            && !self.joined_pid_namespace
     }
 
     /// Of another boot only files are left.

@@ -2,7 +2,7 @@
 
 use super::dir::StateDir;
 use super::process::{Process, ProcessStat};
-use super::record::{Record, SocketName};
+use super::record::{Record, Restore, SocketName};
 use crate::error::Result;
 
 /// config: creating, created, running, stopped are the spec's; paused is runc's.
@@ -46,7 +46,7 @@ fn status(dir: &StateDir, record: &Record<'_>, init: Option<&ProcessStat>) -> Re
         let creating = record.init.is_none() && dir.is_locked();
         return Ok(if creating { Status::Creating } else { Status::Stopped });
     };
-    let executed = init.has_executed();
+    let executed = init.has_executed() || record.restore == Some(Restore::Done);
     let created = !executed && dir.exists(SocketName::CREATED);
     Ok(match () {
         () if !executed && !created => Status::Creating,

@@ -126,3 +126,12 @@ pub(crate) fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Resul
     // SAFETY: the kernel reads a struct of two words and writes none.
     answer(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, limit.as_ptr(), none) }).map(drop)
 }
+
+/// Soft and hard limit, prlimit(2).
+pub(crate) fn get_rlimit(pid: i32, resource: u32) -> Result<(u64, u64)> {
+    let mut limit = [0u64; 2];
+    let none = std::ptr::null::<u64>();
+    // SAFETY: the kernel reads none and writes a struct of two words.
+    answer(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, none, limit.as_mut_ptr()) })?;
+    Ok((limit[0], limit[1]))
+}

@@ -1,7 +1,7 @@
 //! Commands that save a running container to files and bring it back. Data only.
 
 use super::lifecycle::{BUNDLE, CONSOLE_SOCKET, DETACH, NO_PIVOT, NO_SUBREAPER, PID_FILE};
-use super::{Command, Flag, not_yet};
+use super::{Command, Flag};
 
 const IMAGE_PATH: Flag = Flag::value("image-path", "DIR", "directory of CRIU's image files");
 const WORK_PATH: Flag = Flag::value("work-path", "DIR", "directory of CRIU's work files and logs");
@@ -19,7 +19,10 @@ const AUTO_DEDUP: Flag = Flag::switch("auto-dedup", "drop memory from earlier im
 pub(super) const CHECKPOINT: Command = Command {
     name: "checkpoint",
     about: "save a running container to files",
-    details: not_yet!(""),
+    details: "CRIU (https://criu.org), which must be in PATH, writes the container's processes with \
+              all they have in memory, and what they have open, to files. Then it ends, and is \
+              deleted, unless --leave-running or --pre-dump is given. What is in its root and its \
+              volumes is not in these files.",
     flags: &[
         IMAGE_PATH,
         WORK_PATH,
@@ -45,7 +48,11 @@ pub(super) const CHECKPOINT: Command = Command {
 pub(super) const RESTORE: Command = Command {
     name: "restore",
     about: "bring back a container saved by checkpoint",
-    details: not_yet!(""),
+    details: "The bundle needs the root and the volumes as they were. Whatever the files say, the \
+              container is what config.json says: where its processes would have more rights, see \
+              other mounts, or be in other namespaces, nothing is restored.\n\
+              Without --detach the container stays in the foreground, as with 'proa run'. Pipes \
+              that were its standard streams become those of proa.",
     flags: &[
         CONSOLE_SOCKET,
         IMAGE_PATH,

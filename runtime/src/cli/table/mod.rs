@@ -84,14 +84,6 @@ impl Flag {
     }
 }
 
-/// Said in the details of a command that is known but not there yet.
-macro_rules! not_yet {
-    ($details:literal) => {
-        concat!("Not in this version of proa: the command fails and says so.", $details)
-    };
-}
-use not_yet;
-
 impl Command {
     /// What most commands share: one container id, no flags.
     const ON_CONTAINER: Command = Command {

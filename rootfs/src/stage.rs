@@ -1,0 +1,88 @@
+//! A container's root and the trees of the host that it has mounted, each in a place of its own and with nothing mounted
+//! on it: for a program that builds the container's mounts by itself, and finds by these places what of the host is to
+//! be in them.
+
+use crate::api::{Api, Tree};
+use crate::error::{Item, Result};
+use crate::plan::{CText, Filesystem, Parameter, Plan, Propagation, What};
+use crate::resolve::open_host;
+use crate::{Root, Sources};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FileType, Mode, OFlags, fstat, mkdirat, openat};
+use rustix::io::Errno;
+use std::ffi::{CStr, CString};
+
+/// The place of the root.
+pub const ROOT: &CStr = c"root";
+
+/// One of the places.
+#[derive(Debug)]
+pub struct Place {
+    /// Its file name.
+    pub name: CText,
+    /// A bind in `mounts` of the plan, whose source it shows.
+    pub mount: Option<u16>,
+    /// What is shown of that source, below it; without one, a path of the host.
+    pub path: CText,
+}
+
+/// Makes the places in `dir`, in a file system that goes with the mount namespace, which must be the caller's own.
+pub fn stage(plan: &Plan, sources: &mut Sources, dir: &CStr, places: &[Place]) -> Result<()> {
+    let api = Api::new();
+    Item::Root.at("make the mount namespace a slave of the host's", api.propagate_root(Propagation::SLAVE))?;
+    let text = |word: &str| CText::new(word).unwrap_or_default();
+    let private = Filesystem {
+        kind: text("tmpfs"),
+        source: Some(text("proa")),
+        parameters: vec![Parameter { name: text("mode"), value: Some(text("711")) }],
+        ..Filesystem::default()
+    };
+    let target = Item::Root.at("open a directory for places", open_host(dir))?;
+    let again = || open_host(dir);
+    let base = Item::Root.at("mount a directory for places", api.mount(&private, 0, None, target.as_fd(), again))?;
+    let root = match Root::tree(&api, plan, sources)? {
+        (tree, false) => tree,
+        (_, true) => Item::Root.at("open", api.clone_path(plan.place(), true))?,
+    };
+    Item::Root.at("bind", put(&api, base.as_fd(), dir, ROOT, root))?;
+    for place in places {
+        let (item, tree) = match place.mount {
+            None => (Item::Root, Item::Root.at("open a cgroup or device", api.clone_path(&place.path, false))?),
+            Some(index) => (Item::MountSource(index), source(&api, plan, sources, index, place)?),
+        };
+        item.at("bind", put(&api, base.as_fd(), dir, &place.name, tree))?;
+    }
+    Ok(())
+}
+
+fn source(api: &Api, plan: &Plan, sources: &mut Sources, index: u16, place: &Place) -> Result<Tree> {
+    let item = Item::MountSource(index);
+    let Some(What::Bind { source, recursive }) = plan.mounts.get(usize::from(index)).map(|mount| &mount.what) else {
+        return item.fail("open", Errno::INVAL);
+    };
+    if place.path.is_empty() {
+        return match sources.take(index) {
+            Some(tree) => Ok(Tree::Detached(tree)),
+            None => item.at("open", api.clone_path(source, *recursive)),
+        };
+    }
+    let path = CString::new([source.to_bytes(), place.path.to_bytes()].concat()).unwrap_or_default();
+    item.at("open", api.clone_path(&path, false))
+}
+
+/// Attaches a tree under a name that is made for it.
+fn put(api: &Api, base: BorrowedFd<'_>, dir: &CStr, name: &CStr, tree: Tree) -> rustix::io::Result<()> {
+    let mode = match &tree {
+        Tree::Detached(fd) => fstat(fd)?.st_mode,
+        Tree::Path { source, .. } => fstat(open_host(source)?)?.st_mode,
+    };
+    if FileType::from_raw_mode(mode) == FileType::Directory {
+        mkdirat(base, name, Mode::from_raw_mode(0o700))?;
+    } else {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        drop(openat(base, name, flags, Mode::from_raw_mode(0o600))?);
+    }
+    let target: OwnedFd = openat(base, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let path = CString::new([dir.to_bytes(), b"/", name.to_bytes()].concat()).map_err(|_| Errno::INVAL)?;
+    api.attach(tree, target.as_fd(), || open_host(&path)).map(drop)
+}

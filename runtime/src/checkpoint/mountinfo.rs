@@ -1,0 +1,50 @@
+//! The mounts that a process sees, proc_pid_mountinfo(5).
+
+use crate::error::{Context, Result};
+use std::path::Path;
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mounted {
+    pub id: u64,
+    /// Of the file system: `MAJOR:MINOR`.
+    pub device: String,
+    /// What of the file system is mounted.
+    pub root: Vec<u8>,
+    /// Where, as the process sees it.
+    pub point: Vec<u8>,
+    pub kind: String,
+}
+
+/// All that the process sees, in the order in which they were mounted.
+pub(super) fn of(process: &str) -> Result<Vec<Mounted>> {
+    let path = Path::new("/proc").join(process).join("mountinfo");
+    let text = std::fs::read(&path).context(|| format!("read {}", path.display()))?;
+    Ok(text.split(|byte| *byte == b'\n').filter_map(parse).collect())
+}
+
+/// How many optional fields there are is told by the one that ends them.
+fn parse(line: &[u8]) -> Option<Mounted> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let word = |field: &[u8]| std::str::from_utf8(field).ok().map(str::to_owned);
+    let id = word(fields.next()?)?.parse().ok()?;
+    let device = word(fields.nth(1)?)?;
+    let root = cgroup::unescape(fields.next()?);
+    let point = cgroup::unescape(fields.next()?);
+    fields.by_ref().find(|field| *field == b"-")?;
+    Some(Mounted { id, device, root, point, kind: word(fields.next()?)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line() {
+        let line = b"36 35 98:0 /a /mnt1\\040b rw,noatime master:1 shared:2 - ext3 /dev/root rw";
+        let mounted = parse(line).unwrap();
+        assert_eq!((mounted.id, mounted.device.as_str(), mounted.kind.as_str()), (36, "98:0", "ext3"));
+        assert_eq!((mounted.root.as_slice(), mounted.point.as_slice()), (b"/a".as_slice(), b"/mnt1 b".as_slice()));
+        assert_eq!(parse(b""), None);
+    }
+}

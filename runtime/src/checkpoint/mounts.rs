@@ -1,0 +1,139 @@
+//! Mounts that are none of CRIU's business: what they show is the host's. CRIU notes for each a name that says nothing,
+//! and asks for it by that name when it restores; what stands behind the name then is decided by the config.json of then.
+
+use super::mountinfo::{self, Mounted};
+use crate::config::spec::Spec;
+use crate::error::{Context, Error, Result, bad};
+use crate::plan::Plan;
+use rootfs::options::{self, Word};
+use rootfs::plan::{CgroupMount, What};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, statx};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+/// File systems whose contents CRIU saves, or makes anew.
+const SAVED: [&str; 5] = ["proc", "sysfs", "tmpfs", "devpts", "mqueue"];
+
+/// The name of what is mounted at a path of the container. No two paths share one, and none has a sign in it that means
+/// something to CRIU or in a path.
+pub(super) fn name(path: &[u8]) -> String {
+    path.iter().fold("proa-".to_owned(), |mut name, byte| {
+        write!(name, "{byte:02x}").ok();
+        name
+    })
+}
+
+/// The mounts of a running container that CRIU is to leave out, as its option `external` has them.
+pub(super) fn to_leave_out(spec: &Spec<'_>, pid: i32) -> Result<Vec<String>> {
+    let of_container = mountinfo::of(&pid.to_string())?;
+    let of_host: BTreeSet<String> = mountinfo::of("self")?.into_iter().map(|mounted| mounted.device).collect();
+    let binds = binds(spec, pid)?;
+    let mut external = Vec::new();
+    for mounted in of_container.iter().filter(|mounted| mounted.point != b"/") {
+        let hosts = mounted.kind == "tmpfs" || mounted.kind == "devpts";
+        if !binds.contains(&mounted.id)
+            && SAVED.contains(&mounted.kind.as_str())
+            && !(hosts && of_host.contains(&mounted.device))
+        {
+            continue;
+        }
+        external.push(entry(mounted)?);
+    }
+    Ok(external)
+}
+
+/// `mnt[PATH]:NAME`. CRIU does not know a bracket in the path from the one behind it.
+fn entry(mounted: &Mounted) -> Result<String> {
+    let path = String::from_utf8_lossy(&mounted.point);
+    if path.contains(']') || path.contains('\u{fffd}') {
+        let problem = format_args!("{path:?}: CRIU cannot save what is mounted at a path with such a sign in it");
+        return Err(bad("mounts", problem));
+    }
+    Ok(format!("mnt[{path}]:{}", name(&mounted.point)))
+}
+
+/// The ids of the mounts that config.json calls binds.
+fn binds(spec: &Spec<'_>, pid: i32) -> Result<BTreeSet<u64>> {
+    let path = format!("/proc/{pid}/root");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, &path, flags, Mode::empty()).context(|| format!("open {path}"))?;
+    let mut ids = BTreeSet::new();
+    for mount in spec.mounts.iter() {
+        let is_bind = |word: &str| matches!(options::lookup(word), Some(Word::Bind(_)));
+        let kind = mount.kind.as_deref().unwrap_or_default();
+        if !matches!(kind, "bind" | "rbind") && !mount.options.iter().any(|word| is_bind(word)) {
+            continue;
+        }
+        let destination = mount.destination.as_deref().unwrap_or_default();
+        // What was covered or unmounted since is not to be saved.
+        let Ok(fd) = rootfs::open_in_root(rustix::fd::AsFd::as_fd(&root), destination, OFlags::PATH) else { continue };
+        let found = statx(&fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).context(|| "statx".to_owned())?;
+        if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
+            return Err(Error::Usage("to save a container takes Linux 5.8".to_owned()));
+        }
+        ids.insert(found.stx_mnt_id);
+    }
+    Ok(ids)
+}
+
+/// What of the host a restored container has mounted: where, and what.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// In the container.
+    pub point: Vec<u8>,
+    /// Its entry in `mounts` of the plan, if it is one.
+    pub mount: Option<u16>,
+    /// A path of the host; where it is an entry, below the entry's source.
+    pub path: Vec<u8>,
+}
+
+/// All that config.json asks for, in the order in which it is to be mounted.
+pub(super) fn sources(plan: &Plan) -> Result<Vec<Source>> {
+    let mut sources: BTreeMap<Vec<u8>, Source> = BTreeMap::new();
+    let mut add = |source: Source| sources.insert(source.point.clone(), source);
+    let recursive = plan.root.mounts.iter().any(|mount| matches!(mount.what, What::Bind { recursive: true, .. }));
+    let of_host = if recursive { mountinfo::of("self")? } else { Vec::new() };
+    for (index, mount) in plan.root.mounts.iter().enumerate() {
+        let point = mount.destination.to_bytes();
+        match &mount.what {
+            What::Bind { source, recursive } => {
+                add(Source { point: point.to_vec(), mount: Some(index as u16), path: Vec::new() });
+                let source = real(source.to_bytes());
+                for below in of_host.iter().filter(|_| *recursive) {
+                    if let Some(rest) = below.point.strip_prefix(&*source).filter(|rest| rest.first() == Some(&b'/')) {
+                        let point = [point, rest].concat();
+                        add(Source { point, mount: Some(index as u16), path: rest.to_vec() });
+                    }
+                }
+            }
+            What::Cgroup(CgroupMount::Unified { .. }) => {
+                if let Some(path) = plan.cgroup.unified_path() {
+                    add(Source {
+                        point: point.to_vec(),
+                        mount: None,
+                        path: path.into_os_string().into_encoded_bytes(),
+                    });
+                }
+            }
+            What::Cgroup(CgroupMount::Hierarchies { hierarchies, .. }) => {
+                for hierarchy in hierarchies {
+                    let point = [point, b"/", hierarchy.name.to_bytes()].concat();
+                    add(Source { point, mount: None, path: hierarchy.source.to_bytes().to_vec() });
+                }
+            }
+            What::Filesystem(_) | What::Remount(_) => {}
+        }
+    }
+    // Without the right to make device nodes they are the host's.
+    for device in plan.root.devices.iter().filter(|_| plan.root.userns) {
+        let path = device.path.to_bytes().to_vec();
+        add(Source { point: path.clone(), mount: None, path });
+    }
+    Ok(sources.into_values().collect())
+}
+
+fn real(path: &[u8]) -> Vec<u8> {
+    use std::os::unix::ffi::OsStrExt;
+    let given = std::path::Path::new(std::ffi::OsStr::from_bytes(path));
+    given.canonicalize().map_or_else(|_| path.to_vec(), |real| real.into_os_string().into_encoded_bytes())
+}

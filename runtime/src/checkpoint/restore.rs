@@ -1,0 +1,349 @@
+//! `proa restore`: from the record of the intent to a container that is held still, compared with config.json, and let
+//! run on.
+
+use super::dump::EXTERNAL_NAMESPACES;
+use super::images;
+use super::mounts::{self, Source};
+use super::options::{self, CONFIG_ANNOTATION, CgroupMode, Flags};
+use super::rpc::{self, InheritFd, JoinNamespace, Kind, Options};
+use super::swrk::{self, Criu, Notification, Service};
+use super::verify::{self, Held};
+use crate::child::Entry;
+use crate::error::{Context, Error, Result, bad};
+use crate::parent::story::Story;
+use crate::parent::{Undo, clone, create, describe, hooks, limits, mapped_ids, net_devices, rootless, story, writable};
+use crate::plan::{LANDLOCK_ANNOTATION, Label, NAMESPACES, Plan, path_text};
+use crate::state::{Init, ProcessStat, Restore, StateRoot};
+use crate::sync::{Channel, Failure, Item, Message, Signal};
+use crate::sys;
+use rootfs::Sources;
+use rootfs::plan::{CText, MountsAre};
+use rootfs::stage::{self, Place};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, mkdirat};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::path::Path;
+
+const LOG: &str = "restore.log";
+/// In the state directory: where CRIU finds what of the host is mounted in the container.
+const PLACES: &str = "places";
+
+/// What restore is asked beside the plan.
+pub(crate) struct Request<'a> {
+    pub flags: &'a Flags,
+    /// config.json as it was read.
+    pub config: &'a str,
+    /// Where state directories are.
+    pub state_root: &'a Path,
+    pub lsm_profile: Option<&'a str>,
+    pub lsm_mount_context: Option<&'a str>,
+}
+
+/// A container whose processes wait to be let go.
+pub(crate) struct Restored<'a> {
+    pub plan: Plan,
+    pub pid: i32,
+    /// The terminal's master.
+    pub console: Option<OwnedFd>,
+    pub undo: Undo<'a>,
+    init: Init,
+    story: Story,
+    held: Held,
+    cgroup: cgroup::Cgroup,
+}
+
+impl Restored<'_> {
+    /// The container is: its processes run on.
+    pub(crate) fn release(&mut self) -> Result<()> {
+        self.story.restore = Some(Restore::Done);
+        self.story.write(&self.plan, &self.undo, self.cgroup.place(), Some(self.init))?;
+        self.held.release()
+    }
+
+    /// Takes back what restore has made, after something else has failed; the error to tell.
+    pub(crate) fn take_back(self, error: Error) -> Error {
+        let Restored { plan, undo, held, .. } = self;
+        drop(undo);
+        drop(held);
+        create::poststop(&plan, error)
+    }
+}
+
+/// Brings a container back. On failure nothing of it is left.
+pub(crate) fn restore<'a>(mut plan: Plan, root: &'a StateRoot, request: &Request<'_>) -> Result<Restored<'a>> {
+    options::need_root("restore")?;
+    check(&plan)?;
+    let images = images::open(&request.flags.image_path)?;
+    let streams = images::read_descriptors(&images)?;
+    let criu = Criu::find()?;
+    let dir = root.create_container(&plan.id)?;
+    let mut undo = Undo::new(root, dir);
+    let mut hooks_began = false;
+    let made = Making { plan: &mut plan, request, images: &images, undo: &mut undo, hooks_began: &mut hooks_began }
+        .make(&criu, &streams);
+    match made {
+        Ok(Made { init, console, story, held, cgroup }) => {
+            Ok(Restored { plan, pid: init.pid, console, undo, init, story, held, cgroup })
+        }
+        Err(error) => {
+            drop(undo);
+            let error = match error {
+                Error::Step(failure) => describe::failure(&plan, &failure),
+                error => error,
+            };
+            Err(if hooks_began { create::poststop(&plan, error) } else { error })
+        }
+    }
+}
+
+/// What CRIU has no means for.
+fn check(plan: &Plan) -> Result<()> {
+    if plan.root.mounts_are != MountsAre::Own {
+        return Err(bad("linux.namespaces", "a container without a mount namespace cannot be restored"));
+    }
+    for join in &plan.namespaces.join {
+        let flags = [libc::CLONE_NEWNS, libc::CLONE_NEWUSER, libc::CLONE_NEWCGROUP, libc::CLONE_NEWTIME];
+        if flags.contains(&join.kind) {
+            let property = format_args!("linux.namespaces[{}].path {:?}", join.index, join.path);
+            return Err(bad(property, "CRIU cannot restore a container into such a namespace"));
+        }
+    }
+    match plan.process.as_ref().is_some_and(|process| process.landlock.is_some()) {
+        true => {
+            let property = format_args!("annotations[{LANDLOCK_ANNOTATION:?}]");
+            Err(bad(property, "a restored process cannot be held to it"))
+        }
+        false => Ok(()),
+    }
+}
+
+struct Making<'m, 'u> {
+    plan: &'m mut Plan,
+    request: &'m Request<'m>,
+    images: &'m OwnedFd,
+    undo: &'m mut Undo<'u>,
+    hooks_began: &'m mut bool,
+}
+
+struct Made {
+    init: Init,
+    console: Option<OwnedFd>,
+    story: Story,
+    held: Held,
+    cgroup: cgroup::Cgroup,
+}
+
+impl Making<'_, '_> {
+    fn make(mut self, criu: &Criu, streams: &[Option<String>; 3]) -> Result<Made> {
+        let entries = clone::open_namespaces(&self.plan.namespaces)?;
+        let mut story = Story::begin()?;
+        story.restore = Some(Restore::UnderWay);
+        let claim = writable::claim(self.plan)?;
+        story.write(self.plan, self.undo, &self.plan.cgroup, None)?;
+        let (work, places_path) = self.fill_directory()?;
+        let mut cgroup = rootless::make_cgroup(self.plan)?;
+        self.undo.cgroup = Some(cgroup.place().clone());
+        let id_namespaces = mapped_ids::open(&self.plan.mapped_ids, &entries)?;
+        let mut sources =
+            Sources::open(&self.plan.root, &id_namespaces).map_err(|failure| Error::Step(failure.into()))?;
+        let wanted = mounts::sources(self.plan)?;
+        images::check_mounts(self.images, &self.plan.root, &wanted)?;
+        let options = self.options(&work, &places_path, &wanted, streams, &entries);
+        let places: Vec<Place> = wanted.into_iter().map(place).collect();
+
+        let (ours, theirs) = Channel::pair().context(|| "make a socket pair".to_owned())?;
+        let keep: Vec<BorrowedFd<'_>> = entries.iter().map(|entry| entry.fd.as_fd()).collect();
+        let needed: Vec<BorrowedFd<'_>> = [theirs.fd()].into_iter().chain(sources.descriptors()).collect();
+        let needed: Vec<i32> = needed.iter().map(AsRawFd::as_raw_fd).collect();
+        let new_cgroup = self.plan.namespaces.new & libc::CLONE_NEWCGROUP;
+        let root = &self.plan.root;
+        let child = || {
+            // That nothing is left of it if we are killed.
+            if !theirs.expect(Signal::Joined) {
+                sys::exit_now(1);
+            }
+            // What the images say of interfaces outside the container is not to reach the host's.
+            let unshared = sys::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWNET | new_cgroup)
+                .map_err(|errno| Item::Property.failure("make namespaces for CRIU", errno))
+                .and_then(|()| stage::stage(root, &mut sources, &places_path, &places).map_err(Failure::from));
+            match unshared {
+                Ok(()) => theirs.signal(Signal::Ready).ok(),
+                Err(failure) => {
+                    theirs.fail(&failure);
+                    sys::exit_now(1)
+                }
+            };
+        };
+        let service = criu.start(&keep, &needed, child)?;
+        self.join(&mut cgroup, &story, service.pid)?;
+        ours.signal(Signal::Joined).context(|| "answer the child that becomes CRIU".to_owned())?;
+        match ours.receive().context(|| "hear from the child that becomes CRIU".to_owned())? {
+            Message::Signal(Signal::Ready) => {}
+            Message::Failure(failure) => return Err(Error::Step(failure)),
+            _ => return Err(Error::Usage("the child that becomes CRIU ended".to_owned())),
+        }
+        let (init, console) = self.call(&service, options, &cgroup, &story, &work)?;
+        drop(service);
+        writable::claimed(self.plan, init)?;
+        drop(claim);
+        let held = Held::take(&cgroup, init.pid)?;
+        verify::all(self.plan, &entries, init.pid, &held)?;
+        rootless::settle(self.plan, &cgroup, init.pid)?;
+        limits::apply(self.plan, &cgroup, self.undo.init.as_ref())?;
+        Ok(Made { init, console, story, held, cgroup })
+    }
+
+    /// config.json as it is now, CRIU's work directory, and where it finds what of the host is in the container.
+    fn fill_directory(&self) -> Result<(OwnedFd, CText)> {
+        let Some(dir) = &self.undo.dir else { return Err(Error::NoContainer(self.plan.id.clone())) };
+        dir.write_config(self.request.config.as_bytes())?;
+        mkdirat(dir.fd(), PLACES, Mode::from_raw_mode(0o700)).context(|| format!("make {PLACES}"))?;
+        let work = match &self.request.flags.work_path {
+            Some(path) => options::directory("--work-path", path)?,
+            None => dir.fd().try_clone_to_owned().context(|| "keep the state directory".to_owned())?,
+        };
+        let path = self.request.state_root.join(&self.plan.id).join(PLACES);
+        Ok((work, path_text("--root", &path)?))
+    }
+
+    fn options(
+        &self,
+        work: &OwnedFd,
+        places: &CText,
+        wanted: &[Source],
+        streams: &[Option<String>; 3],
+        entries: &[Entry],
+    ) -> Options {
+        let place = |name: &str| format!("{places}/{name}");
+        let external = wanted.iter().map(|source| {
+            let name = mounts::name(&source.point);
+            format!("mnt[{name}]:{}", place(&name))
+        });
+        let stdio = streams.iter().zip(0..).filter_map(|(key, fd)| key.clone().map(|key| InheritFd { key, fd }));
+        let mut inherit_fd: Vec<InheritFd> = stdio.collect();
+        let mut join_ns = Vec::new();
+        for entry in entries {
+            let fd = entry.fd.as_raw_fd();
+            if let Some((.., key)) = EXTERNAL_NAMESPACES.iter().find(|(_, flag, _)| *flag == entry.kind) {
+                inherit_fd.push(InheritFd { key: (*key).to_owned(), fd });
+            } else if let Some((.., file)) = NAMESPACES.iter().find(|(_, flag, _)| *flag == entry.kind) {
+                join_ns.push(JoinNamespace { ns: (*file).to_owned(), ns_file: format!("/proc/self/fd/{fd}") });
+            }
+        }
+        Options {
+            root: Some(place(&stage::ROOT.to_string_lossy())),
+            rst_sibling: Some(true),
+            orphan_pts_master: Some(true),
+            external: external.collect(),
+            inherit_fd,
+            join_ns,
+            lsm_profile: self.lsm_profile(),
+            lsm_mount_context: self.request.lsm_mount_context.map(str::to_owned),
+            config_file: options::config_file(self.annotation(CONFIG_ANNOTATION)),
+            ..self.request.flags.options(self.images, work, LOG, CgroupMode::Ignore)
+        }
+    }
+
+    fn annotation(&self, key: &str) -> Option<&str> {
+        self.plan.annotations.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// `TYPE:NAME`: as the command line has it, else that of config.json.
+    fn lsm_profile(&self) -> Option<String> {
+        let labels = self.plan.process.as_ref().map(|process| &process.labels);
+        let word = |label: &Label| label.text.to_string();
+        let apparmor = || {
+            let profile = word(labels?.apparmor.as_ref()?);
+            Some(format!("apparmor:{}", profile.strip_prefix("exec ").unwrap_or(&profile)))
+        };
+        let selinux = || Some(format!("selinux:{}", word(labels?.selinux.as_ref()?)));
+        self.request.lsm_profile.map(str::to_owned).or_else(apparmor).or_else(selinux)
+    }
+
+    /// CRIU's children are born in its cgroups.
+    fn join(&mut self, cgroup: &mut cgroup::Cgroup, story: &Story, pid: i32) -> Result<()> {
+        let scope = cgroup.place().is_scope();
+        if scope {
+            let started = cgroup.start(pid, &self.plan.resources.devices, &self.plan.systemd_properties);
+            self.undo.cgroup = Some(cgroup.place().clone());
+            started?;
+            story.write(self.plan, self.undo, cgroup.place(), None)?;
+        }
+        rootless::prepare_cgroup(self.plan, cgroup)?;
+        Ok(cgroup.join(pid, scope)?)
+    }
+
+    /// Has CRIU do it. The container's processes are frozen then.
+    fn call(
+        &mut self,
+        service: &Service,
+        options: Options,
+        cgroup: &cgroup::Cgroup,
+        story: &Story,
+        work: &OwnedFd,
+    ) -> Result<(Init, Option<OwnedFd>)> {
+        let request = rpc::Request { kind: Kind::Restore as i32, opts: Some(options), ..rpc::Request::default() };
+        let (mut init, mut console, mut frozen) = (None, None, false);
+        let mut failed = None;
+        let notified = |told: Notification| {
+            let done = match told.script.as_str() {
+                "setup-namespaces" => self.begin(told.pid, cgroup, story).map(|found| init = Some(found)),
+                "orphan-pts-master" => {
+                    console = told.fd;
+                    Ok(())
+                }
+                // Nothing of the container has run yet.
+                "pre-resume" => freeze(cgroup, service.pid).map(|()| frozen = true),
+                _ => Ok(()),
+            };
+            done.map_err(|error| {
+                // CRIU would let go of them all the same.
+                cgroup.kill().ok();
+                failed = Some(error);
+                Error::Usage("given up".to_owned())
+            })
+        };
+        let answer = service.call(&request, notified).and_then(|response| swrk::succeeded(&response));
+        match (answer, failed) {
+            (_, Some(error)) => Err(error),
+            (Err(error), None) => Err(swrk::explain("restore", error, work, LOG)),
+            (Ok(()), None) => match init.filter(|_| frozen) {
+                Some(init) => Ok((init, console)),
+                None => Err(Error::Usage("restore: CRIU did not tell of the processes it has made".to_owned())),
+            },
+        }
+    }
+
+    /// The init is there, in its namespaces; nothing else of it is.
+    fn begin(&mut self, pid: i32, cgroup: &cgroup::Cgroup, story: &Story) -> Result<Init> {
+        let what = || format!("open restored process {pid}");
+        let raw = Pid::from_raw(pid).ok_or(Errno::SRCH).context(what)?;
+        self.undo.init = Some(pidfd_open(raw, PidfdFlags::empty()).context(what)?);
+        let init = Init { pid, start_time: ProcessStat::read(pid)?.map_or(0, |stat| stat.start_time) };
+        story.write(self.plan, self.undo, cgroup.place(), Some(init))?;
+        if !self.plan.net_devices.is_empty() {
+            self.undo.net_devices = Some(net_devices::move_all(&self.plan.net_devices, pid)?);
+        }
+        let hooks = &self.plan.hooks;
+        *self.hooks_began |= !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty();
+        let document = story::document(self.plan);
+        hooks::run("prestart", &hooks.prestart, &document, "created", pid)?;
+        hooks::run("createRuntime", &hooks.create_runtime, &document, "created", pid)?;
+        Ok(init)
+    }
+}
+
+fn place(source: Source) -> Place {
+    Place {
+        name: CText::new(mounts::name(&source.point)).unwrap_or_default(),
+        mount: source.mount,
+        path: CText::new(source.path).unwrap_or_default(),
+    }
+}
+
+/// Stops a container's cgroup, without CRIU, which has been in it till now.
+fn freeze(cgroup: &cgroup::Cgroup, criu: i32) -> Result<()> {
+    cgroup::Host::detect()?.fetch(criu)?;
+    Ok(cgroup.freeze()?)
+}
