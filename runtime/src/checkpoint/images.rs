@@ -6,6 +6,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, readlinkat, stat, statat};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 /// What the standard streams were: for who restores them.
@@ -15,7 +16,7 @@ const PARENT: &str = "parent";
 /// As many pre-dumps one after the other as anybody will make.
 const MOST_PARENTS: usize = 64;
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-const MAX_DESCRIPTORS: usize = 16 << 10;
+const MAX_SMALL: u64 = 16 << 20;
 
 /// What a process has for its standard streams, by CRIU's names for those that are not of the container.
 pub(super) fn streams(pid: i32) -> Result<[String; 3]> {
@@ -58,14 +59,22 @@ pub(super) fn write_descriptors(images: &OwnedFd, streams: &[String; 3]) -> Resu
 
 /// The names of those that ours are to take the place of; None for a stream that was something else.
 pub(super) fn read_descriptors(images: &OwnedFd) -> Result<[Option<String>; 3]> {
-    let what = || format!("--image-path: read {DESCRIPTORS}");
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = openat(images, DESCRIPTORS, flags, Mode::empty()).context(what)?;
-    let mut text = vec![0; MAX_DESCRIPTORS];
-    let length = rustix::io::read(&file, &mut text).context(what)?;
-    let streams: [String; 3] = serde_json::from_slice(&text[..length])
+    let streams: [String; 3] = serde_json::from_slice(&read_file(images, DESCRIPTORS)?)
         .map_err(|error| bad("--image-path", format_args!("{DESCRIPTORS}: {error}")))?;
     Ok(streams.map(|name| is_outside(&name).then_some(name)))
+}
+
+/// A small file of the images.
+pub(super) fn read_file(images: &OwnedFd, name: &str) -> Result<Vec<u8>> {
+    let what = || format!("--image-path: read {name}");
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = openat(images, name, flags, Mode::empty()).context(what)?;
+    let mut bytes = Vec::new();
+    std::fs::File::from(file).take(MAX_SMALL + 1).read_to_end(&mut bytes).context(what)?;
+    match bytes.len() as u64 > MAX_SMALL {
+        true => Err(bad("--image-path", format_args!("{name} is too large"))),
+        false => Ok(bytes),
+    }
 }
 
 /// `pipe:[NUMBER]`, `file[HEX:HEX]`.
@@ -143,13 +152,4 @@ pub(super) fn check_parent_path(images: &Path, parent: &str) -> Result<()> {
         true => Ok(()),
         false => Err(bad("--parent-path", format_args!("{parent:?} is no directory below --image-path"))),
     }
-}
-
-/// Where CRIU would mount what.
-pub(super) fn check_mounts(
-    _images: &OwnedFd,
-    _root: &rootfs::plan::Plan,
-    _sources: &[super::mounts::Source],
-) -> Result<()> {
-    Ok(())
 }

@@ -7,6 +7,7 @@
 
 mod dump;
 mod images;
+mod mount_images;
 mod mountinfo;
 mod mounts;
 mod options;

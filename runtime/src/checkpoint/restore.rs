@@ -2,7 +2,7 @@
 //! run on.
 
 use super::dump::EXTERNAL_NAMESPACES;
-use super::images;
+use super::{images, mount_images};
 use super::mounts::{self, Source};
 use super::options::{self, CONFIG_ANNOTATION, CgroupMode, Flags};
 use super::rpc::{self, InheritFd, JoinNamespace, Kind, Options};
@@ -148,7 +148,7 @@ impl Making<'_, '_> {
         let mut sources =
             Sources::open(&self.plan.root, &id_namespaces).map_err(|failure| Error::Step(failure.into()))?;
         let wanted = mounts::sources(self.plan)?;
-        images::check_mounts(self.images, &self.plan.root, &wanted)?;
+        mount_images::check(self.images, self.plan.root.layers.is_none().then_some(&self.plan.root.path), &wanted)?;
         let options = self.options(&work, &places_path, &wanted, streams, &entries);
         let places: Vec<Place> = wanted.into_iter().map(place).collect();
 

@@ -197,3 +197,14 @@ pub(super) struct Response {
     #[prost(message, optional, tag = "10")]
     pub version: Option<Version>,
 }
+
+/// An entry of a mountpoints image (images/mnt.proto), as far as it is read.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct MountEntry {
+    #[prost(uint32, required, tag = "1")]
+    pub fstype: u32,
+    #[prost(string, required, tag = "7")]
+    pub mountpoint: String,
+    #[prost(string, optional, tag = "18")]
+    pub ext_key: Option<String>,
+}
