@@ -1,10 +1,9 @@
-//! A container's root and the trees of the host that it has mounted, each in a place of its own and with nothing mounted
-//! on it: for a program that builds the container's mounts by itself, and finds by these places what of the host is to
-//! be in them.
+//! A container's root, and the trees that are mounted in it with other ids than on the host, each in a place of its own
+//! and with nothing else mounted on it: for a program that builds the container's mounts by itself.
 
 use crate::api::{Api, Tree};
 use crate::error::{Item, Result};
-use crate::plan::{CText, Filesystem, Parameter, Plan, Propagation, What};
+use crate::plan::{CText, Filesystem, Parameter, Plan, Propagation};
 use crate::resolve::open_host;
 use crate::{Root, Sources};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,9 +20,7 @@ pub struct Place {
     /// Its file name.
     pub name: CText,
     /// A bind in `mounts` of the plan, whose source it shows.
-    pub mount: Option<u16>,
-    /// What is shown of that source, below it; without one, a path of the host.
-    pub path: CText,
+    pub mount: u16,
 }
 
 /// Makes the places in `dir`, in a file system that goes with the mount namespace, which must be the caller's own.
@@ -46,28 +43,11 @@ pub fn stage(plan: &Plan, sources: &mut Sources, dir: &CStr, places: &[Place]) -
     };
     Item::Root.at("bind", put(&api, base.as_fd(), dir, ROOT, root))?;
     for place in places {
-        let (item, tree) = match place.mount {
-            None => (Item::Root, Item::Root.at("open a cgroup or device", api.clone_path(&place.path, false))?),
-            Some(index) => (Item::MountSource(index), source(&api, plan, sources, index, place)?),
-        };
-        item.at("bind", put(&api, base.as_fd(), dir, &place.name, tree))?;
+        let item = Item::MountSource(place.mount);
+        let Some(tree) = sources.take(place.mount) else { return item.fail("open", Errno::INVAL) };
+        item.at("bind", put(&api, base.as_fd(), dir, &place.name, Tree::Detached(tree)))?;
     }
     Ok(())
-}
-
-fn source(api: &Api, plan: &Plan, sources: &mut Sources, index: u16, place: &Place) -> Result<Tree> {
-    let item = Item::MountSource(index);
-    let Some(What::Bind { source, recursive }) = plan.mounts.get(usize::from(index)).map(|mount| &mount.what) else {
-        return item.fail("open", Errno::INVAL);
-    };
-    if place.path.is_empty() {
-        return match sources.take(index) {
-            Some(tree) => Ok(Tree::Detached(tree)),
-            None => item.at("open", api.clone_path(source, *recursive)),
-        };
-    }
-    let path = CString::new([source.to_bytes(), place.path.to_bytes()].concat()).unwrap_or_default();
-    item.at("open", api.clone_path(&path, false))
 }
 
 /// Attaches a tree under a name that is made for it.

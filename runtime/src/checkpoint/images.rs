@@ -3,7 +3,7 @@
 use super::mountinfo;
 use crate::error::{Context, Error, Result, bad};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, readlinkat, stat, statat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid, fchown, fstat, openat, readlinkat, stat, statat};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -14,7 +14,7 @@ const DESCRIPTORS: &str = "descriptors.json";
 /// CRIU's link to the images of the pre-dump before.
 const PARENT: &str = "parent";
 /// As many pre-dumps one after the other as anybody will make.
-const MOST_PARENTS: usize = 64;
+const MOST: usize = 64;
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const MAX_SMALL: u64 = 16 << 20;
 
@@ -88,21 +88,63 @@ pub(super) fn is_outside(name: &str) -> bool {
     }
 }
 
-/// Opens the images of a checkpoint to restore them. CRIU opens their files by name and follows links, so there must be
-/// none but those to the pre-dumps before, and these must lie beside it.
-pub(super) fn open(path: &Path) -> Result<OwnedFd> {
-    let what = || format!("--image-path {}", path.display());
-    let images = openat(CWD, path, DIRECTORY, Mode::empty()).context(what)?;
-    let real = path.canonicalize().context(what)?;
-    let mut here = real.clone();
-    for _ in 0..MOST_PARENTS {
-        let dir = openat(CWD, &here, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()).context(what)?;
-        match check(&dir, &here)? {
-            None => return Ok(images),
-            Some(parent) => here = beside(&real, &here, &parent)?,
+/// The images of a checkpoint, opened to restore them.
+pub(super) struct Images {
+    /// The directory, and those of the pre-dumps before.
+    directories: Vec<OwnedFd>,
+}
+
+impl Images {
+    /// CRIU opens their files by name and follows links, so there must be none but those to the pre-dumps before, and
+    /// these must lie beside it.
+    pub(super) fn open(path: &Path) -> Result<Images> {
+        let what = || format!("--image-path {}", path.display());
+        let first = openat(CWD, path, DIRECTORY, Mode::empty()).context(what)?;
+        let real = path.canonicalize().context(what)?;
+        let mut directories = vec![first];
+        let mut here = real.clone();
+        while let Some(parent) = directories.last().map(|dir| check(dir, &here)).transpose()?.flatten() {
+            here = beside(&real, &here, &parent)?;
+            if directories.len() == MOST {
+                return Err(bad("--image-path", format_args!("{}: more than {MOST} pre-dumps before", path.display())));
+            }
+            directories.push(openat(CWD, &here, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()).context(what)?);
+        }
+        Ok(Images { directories })
+    }
+
+    /// The directory itself.
+    pub(super) fn directory(&self) -> &OwnedFd {
+        &self.directories[0]
+    }
+
+    /// All that have images, the newest first.
+    pub(super) fn directories(&self) -> &[OwnedFd] {
+        &self.directories
+    }
+
+    /// Gives the directories to a user of the host, root of a container whose processes read them, until this is dropped.
+    pub(super) fn lend(&self, uid: u32, gid: u32) -> Result<Lent<'_>> {
+        let what = || "--image-path: give it to the container's root".to_owned();
+        let mut lent = Lent(Vec::new());
+        for dir in &self.directories {
+            let stat = fstat(dir).context(what)?;
+            lent.0.push((dir, stat.st_uid, stat.st_gid));
+            fchown(dir, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).context(what)?;
+        }
+        Ok(lent)
+    }
+}
+
+/// Directories with the owners that they had.
+pub(super) struct Lent<'i>(Vec<(&'i OwnedFd, u32, u32)>);
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        for (dir, uid, gid) in &self.0 {
+            fchown(dir, Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid))).ok();
         }
     }
-    Err(bad("--image-path", format_args!("{}: more than {MOST_PARENTS} pre-dumps before", path.display())))
 }
 
 /// Where the link of the images at `here` leads, if it has one.

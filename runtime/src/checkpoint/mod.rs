@@ -6,11 +6,13 @@
 //! config.json (`verify`).
 
 mod dump;
+mod image_file;
 mod images;
 mod mount_images;
 mod mountinfo;
 mod mounts;
 mod options;
+mod pages;
 mod restore;
 mod rpc;
 mod swrk;

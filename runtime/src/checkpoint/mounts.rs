@@ -7,9 +7,13 @@ use crate::error::{Context, Error, Result, bad};
 use crate::plan::Plan;
 use rootfs::options::{self, Word};
 use rootfs::plan::{CgroupMount, What};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, statx};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, readlinkat, statx};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{CString, OsStr};
 use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// File systems whose contents CRIU saves, or makes anew.
 const SAVED: [&str; 5] = ["proc", "sysfs", "tmpfs", "devpts", "mqueue"];
@@ -66,7 +70,7 @@ fn binds(spec: &Spec<'_>, pid: i32) -> Result<BTreeSet<u64>> {
         }
         let destination = mount.destination.as_deref().unwrap_or_default();
         // What was covered or unmounted since is not to be saved.
-        let Ok(fd) = rootfs::open_in_root(rustix::fd::AsFd::as_fd(&root), destination, OFlags::PATH) else { continue };
+        let Ok(fd) = rootfs::open_in_root(root.as_fd(), destination, OFlags::PATH) else { continue };
         let found = statx(&fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).context(|| "statx".to_owned())?;
         if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
             return Err(Error::Usage("to save a container takes Linux 5.8".to_owned()));
@@ -79,61 +83,96 @@ fn binds(spec: &Spec<'_>, pid: i32) -> Result<BTreeSet<u64>> {
 /// What of the host a restored container has mounted: where, and what.
 #[derive(Debug)]
 pub(super) struct Source {
-    /// In the container.
+    /// In the container, with no link in it.
     pub point: Vec<u8>,
-    /// Its entry in `mounts` of the plan, if it is one.
-    pub mount: Option<u16>,
-    /// A path of the host; where it is an entry, below the entry's source.
+    /// A path of the host.
     pub path: Vec<u8>,
+    /// Its entry in `mounts` of the plan, if it shows other ids than it has on the host: then it is none of the host's
+    /// mounts yet.
+    pub mapped: Option<u16>,
 }
 
-/// All that config.json asks for, in the order in which it is to be mounted.
+/// All that config.json asks for, in no order.
 pub(super) fn sources(plan: &Plan) -> Result<Vec<Source>> {
     let mut sources: BTreeMap<Vec<u8>, Source> = BTreeMap::new();
-    let mut add = |source: Source| sources.insert(source.point.clone(), source);
+    let mut add = |point: Vec<u8>, path: Vec<u8>, mapped: Option<u16>| {
+        sources.insert(point.clone(), Source { point, path, mapped });
+    };
     let recursive = plan.root.mounts.iter().any(|mount| matches!(mount.what, What::Bind { recursive: true, .. }));
     let of_host = if recursive { mountinfo::of("self")? } else { Vec::new() };
+    let root = Root::open(plan)?;
     for (index, mount) in plan.root.mounts.iter().enumerate() {
-        let point = mount.destination.to_bytes();
+        let point = root.resolve(mount.destination.to_bytes());
         match &mount.what {
             What::Bind { source, recursive } => {
-                add(Source { point: point.to_vec(), mount: Some(index as u16), path: Vec::new() });
                 let source = real(source.to_bytes());
+                add(point.clone(), source.clone(), mount.ids.map(|_| index as u16));
                 for below in of_host.iter().filter(|_| *recursive) {
                     if let Some(rest) = below.point.strip_prefix(&*source).filter(|rest| rest.first() == Some(&b'/')) {
-                        let point = [point, rest].concat();
-                        add(Source { point, mount: Some(index as u16), path: rest.to_vec() });
+                        add([&*point, rest].concat(), below.point.clone(), None);
                     }
                 }
             }
             What::Cgroup(CgroupMount::Unified { .. }) => {
                 if let Some(path) = plan.cgroup.unified_path() {
-                    add(Source {
-                        point: point.to_vec(),
-                        mount: None,
-                        path: path.into_os_string().into_encoded_bytes(),
-                    });
+                    add(point, path.into_os_string().into_encoded_bytes(), None);
                 }
             }
             What::Cgroup(CgroupMount::Hierarchies { hierarchies, .. }) => {
                 for hierarchy in hierarchies {
-                    let point = [point, b"/", hierarchy.name.to_bytes()].concat();
-                    add(Source { point, mount: None, path: hierarchy.source.to_bytes().to_vec() });
+                    let point = [&*point, b"/", hierarchy.name.to_bytes()].concat();
+                    add(point, hierarchy.source.to_bytes().to_vec(), None);
                 }
             }
             What::Filesystem(_) | What::Remount(_) => {}
         }
     }
-    // Without the right to make device nodes they are the host's.
-    for device in plan.root.devices.iter().filter(|_| plan.root.userns) {
-        let path = device.path.to_bytes().to_vec();
-        add(Source { point: path.clone(), mount: None, path });
+    // Without the right to make device nodes they are the host's, the one that masks files too.
+    if plan.root.userns {
+        plan.root.devices.iter().for_each(|device| add(device.path.to_bytes().to_vec(), device.path.to_bytes().to_vec(), None));
+        plan.root.masked_paths.iter().for_each(|path| add(path.to_bytes().to_vec(), b"/dev/null".to_vec(), None));
     }
     Ok(sources.into_values().collect())
 }
 
 fn real(path: &[u8]) -> Vec<u8> {
-    use std::os::unix::ffi::OsStrExt;
-    let given = std::path::Path::new(std::ffi::OsStr::from_bytes(path));
+    let given = Path::new(OsStr::from_bytes(path));
     given.canonicalize().map_or_else(|_| path.to_vec(), |real| real.into_os_string().into_encoded_bytes())
+}
+
+/// The new root, for links on the way to a mount point. One of layers is not there yet: its links are not followed.
+struct Root(Option<(OwnedFd, Vec<u8>)>);
+
+impl Root {
+    fn open(plan: &Plan) -> Result<Root> {
+        if plan.root.layers.is_some() {
+            return Ok(Root(None));
+        }
+        let what = || format!("root.path {:?}", plan.root.path);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = openat(CWD, &*plan.root.path, flags, Mode::empty()).context(what)?;
+        let name = name_of(&fd).context(what)?;
+        Ok(Root(Some((fd, name))))
+    }
+
+    /// Follows links in as much of the path as is there.
+    fn resolve(&self, path: &[u8]) -> Vec<u8> {
+        let Some((root, name)) = &self.0 else { return path.to_vec() };
+        let mut length = path.len();
+        while length > 0 {
+            let (there, rest) = path.split_at(length);
+            let found = rootfs::open_in_root(root.as_fd(), there, OFlags::PATH).and_then(|fd| name_of(&fd));
+            if let Ok(found) = found
+                && let Some(below) = found.strip_prefix(&**name)
+            {
+                return [below, rest].concat();
+            }
+            length = there.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+        }
+        path.to_vec()
+    }
+}
+
+fn name_of(fd: &OwnedFd) -> rustix::io::Result<Vec<u8>> {
+    readlinkat(CWD, format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new()).map(CString::into_bytes)
 }

@@ -2,7 +2,8 @@
 //! run on.
 
 use super::dump::EXTERNAL_NAMESPACES;
-use super::{images, mount_images};
+use super::images::{self, Images};
+use super::{mount_images, pages};
 use super::mounts::{self, Source};
 use super::options::{self, CONFIG_ANNOTATION, CgroupMode, Flags};
 use super::rpc::{self, InheritFd, JoinNamespace, Kind, Options};
@@ -74,8 +75,9 @@ impl Restored<'_> {
 pub(crate) fn restore<'a>(mut plan: Plan, root: &'a StateRoot, request: &Request<'_>) -> Result<Restored<'a>> {
     options::need_root("restore")?;
     check(&plan)?;
-    let images = images::open(&request.flags.image_path)?;
-    let streams = images::read_descriptors(&images)?;
+    let images = Images::open(&request.flags.image_path)?;
+    let streams = images::read_descriptors(images.directory())?;
+    pages::check(&images)?;
     let criu = Criu::find()?;
     let dir = root.create_container(&plan.id)?;
     let mut undo = Undo::new(root, dir);
@@ -121,7 +123,7 @@ fn check(plan: &Plan) -> Result<()> {
 struct Making<'m, 'u> {
     plan: &'m mut Plan,
     request: &'m Request<'m>,
-    images: &'m OwnedFd,
+    images: &'m Images,
     undo: &'m mut Undo<'u>,
     hooks_began: &'m mut bool,
 }
@@ -148,9 +150,9 @@ impl Making<'_, '_> {
         let mut sources =
             Sources::open(&self.plan.root, &id_namespaces).map_err(|failure| Error::Step(failure.into()))?;
         let wanted = mounts::sources(self.plan)?;
-        mount_images::check(self.images, self.plan.root.layers.is_none().then_some(&self.plan.root.path), &wanted)?;
+        mount_images::check(self.images.directory(), self.plan.root.layers.is_none().then_some(&self.plan.root.path), &wanted)?;
         let options = self.options(&work, &places_path, &wanted, streams, &entries);
-        let places: Vec<Place> = wanted.into_iter().map(place).collect();
+        let places: Vec<Place> = wanted.iter().filter_map(place).collect();
 
         let (ours, theirs) = Channel::pair().context(|| "make a socket pair".to_owned())?;
         let keep: Vec<BorrowedFd<'_>> = entries.iter().map(|entry| entry.fd.as_fd()).collect();
@@ -175,6 +177,9 @@ impl Making<'_, '_> {
                 }
             };
         };
+        // CRIU opens images as root of the container.
+        let to_root = self.plan.namespaces.ids.as_ref().and_then(|ids| ids.on_host(0, 0));
+        let lent = to_root.map(|(uid, gid)| self.images.lend(uid, gid)).transpose()?;
         let service = criu.start(&keep, &needed, child)?;
         self.join(&mut cgroup, &story, service.pid)?;
         ours.signal(Signal::Joined).context(|| "answer the child that becomes CRIU".to_owned())?;
@@ -184,7 +189,7 @@ impl Making<'_, '_> {
             _ => return Err(Error::Usage("the child that becomes CRIU ended".to_owned())),
         }
         let (init, console) = self.call(&service, options, &cgroup, &story, &work)?;
-        drop(service);
+        drop((service, lent));
         writable::claimed(self.plan, init)?;
         drop(claim);
         let held = Held::take(&cgroup, init.pid)?;
@@ -218,7 +223,11 @@ impl Making<'_, '_> {
         let place = |name: &str| format!("{places}/{name}");
         let external = wanted.iter().map(|source| {
             let name = mounts::name(&source.point);
-            format!("mnt[{name}]:{}", place(&name))
+            let path = match source.mapped {
+                Some(_) => place(&name),
+                None => String::from_utf8_lossy(&source.path).into_owned(),
+            };
+            format!("mnt[{name}]:{path}")
         });
         let stdio = streams.iter().zip(0..).filter_map(|(key, fd)| key.clone().map(|key| InheritFd { key, fd }));
         let mut inherit_fd: Vec<InheritFd> = stdio.collect();
@@ -241,7 +250,7 @@ impl Making<'_, '_> {
             lsm_profile: self.lsm_profile(),
             lsm_mount_context: self.request.lsm_mount_context.map(str::to_owned),
             config_file: options::config_file(self.annotation(CONFIG_ANNOTATION)),
-            ..self.request.flags.options(self.images, work, LOG, CgroupMode::Ignore)
+            ..self.request.flags.options(self.images.directory(), work, LOG, CgroupMode::Ignore)
         }
     }
 
@@ -334,12 +343,9 @@ impl Making<'_, '_> {
     }
 }
 
-fn place(source: Source) -> Place {
-    Place {
-        name: CText::new(mounts::name(&source.point)).unwrap_or_default(),
-        mount: source.mount,
-        path: CText::new(source.path).unwrap_or_default(),
-    }
+fn place(source: &Source) -> Option<Place> {
+    let mount = source.mapped?;
+    Some(Place { name: CText::new(mounts::name(&source.point))?, mount })
 }
 
 /// Stops a container's cgroup, without CRIU, which has been in it till now.

@@ -208,3 +208,24 @@ pub(super) struct MountEntry {
     #[prost(string, optional, tag = "18")]
     pub ext_key: Option<String>,
 }
+
+/// The first message of a pagemap image (images/pagemap.proto).
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct PagemapHead {
+    #[prost(uint32, required, tag = "1")]
+    pub pages_id: u32,
+}
+
+/// The others.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct PagemapEntry {
+    /// Older versions have the number here, newer ones 0.
+    #[prost(uint32, required, tag = "2")]
+    pub compat_nr_pages: u32,
+    #[prost(bool, optional, tag = "3")]
+    pub in_parent: Option<bool>,
+    #[prost(uint32, optional, tag = "4")]
+    pub flags: Option<u32>,
+    #[prost(uint64, optional, tag = "5")]
+    pub nr_pages: Option<u64>,
+}

@@ -176,17 +176,38 @@ pub(super) fn mappings(property: &str, list: &[spec::IdMapping]) -> Result<Vec<I
     Ok(result)
 }
 
+fn id_on_host(maps: &[IdMapping], id: u32) -> Option<u32> {
+    let holds = |map: &&IdMapping| id.checked_sub(map.container).is_some_and(|offset| offset < map.size);
+    maps.iter().find(holds).and_then(|map| map.host.checked_add(id - map.container))
+}
+
 impl IdMaps {
+    /// The host's ids of a user and a group of the container; None: one is not mapped.
+    pub(crate) fn on_host(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        Some((id_on_host(&self.uid, uid)?, id_on_host(&self.gid, gid)?))
+    }
+
     /// The id outside of a user inside, if it has one.
     pub(crate) fn host_uid(&self, uid: u32) -> Option<u32> {
-        self.uid.iter().find_map(|map| {
-            let offset = uid.checked_sub(map.container).filter(|offset| *offset < map.size)?;
-            map.host.checked_add(offset)
-        })
+        id_on_host(&self.uid, uid)
     }
 
     /// As /proc/PID/uid_map takes them.
     pub(crate) fn lines(map: &[IdMapping]) -> String {
         map.iter().map(|m| format!("{} {} {}\n", m.container, m.host, m.size)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_the_host() {
+        let map = |container, host, size| IdMapping { container, host, size };
+        let uid = vec![map(0, 1000, 1), map(1, 100_000, 10)];
+        let maps = IdMaps { gid: uid.clone(), uid };
+        assert_eq!(maps.on_host(0, 10), Some((1000, 100_009)));
+        assert_eq!(maps.on_host(0, 11), None);
     }
 }

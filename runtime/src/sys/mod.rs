@@ -23,7 +23,7 @@ pub(crate) use exec::{
 pub(crate) use identity::*;
 pub(crate) use ioctl::*;
 pub(crate) use landlock::*;
-pub(crate) use ptrace::{detach, interrupt, seccomp_filter, seize, wait_stopped};
+pub(crate) use ptrace::{detach, interrupt, seccomp_filter, seize, wait_ended, wait_stopped};
 pub(crate) use schedule::*;
 pub(crate) use seal::seal;
 pub(crate) use seccomp::{NEW_LISTENER, WAIT_KILLABLE_RECV, has_filter_flags, load_filter};

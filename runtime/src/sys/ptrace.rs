@@ -14,9 +14,9 @@ fn ptrace(request: i32, tid: i32, address: usize, data: usize) -> Result<libc::c
     })
 }
 
-/// Becomes the tracer of a thread, which goes on.
+/// Becomes the tracer of a thread, which goes on, but is killed if the tracer ends without letting go of it.
 pub(crate) fn seize(tid: i32) -> Result<()> {
-    ptrace(libc::PTRACE_SEIZE as i32, tid, 0, 0).map(drop)
+    ptrace(libc::PTRACE_SEIZE as i32, tid, 0, libc::PTRACE_O_EXITKILL as usize).map(drop)
 }
 
 /// Stops a thread that was seized, before it executes another instruction of its own.
@@ -40,6 +40,12 @@ pub(crate) fn wait_stopped(tid: i32) -> Result<bool> {
             Ok(_) => return Ok(libc::WIFSTOPPED(status)),
         }
     }
+}
+
+/// Waits until a thread that was seized, and killed, has ended.
+pub(crate) fn wait_ended(tid: i32) -> Result<()> {
+    while wait_stopped(tid)? {}
+    Ok(())
 }
 
 /// One of the filters of a thread that has stopped; None: it has no more.

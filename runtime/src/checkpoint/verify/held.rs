@@ -3,17 +3,20 @@
 use crate::error::{Context, Error, Result};
 use crate::sys;
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 
 /// All threads of all processes of a container.
 pub(crate) struct Held {
     threads: BTreeMap<i32, Vec<i32>>,
+    cgroup: cgroup::Place,
+    init: i32,
 }
 
 impl Held {
     /// Takes over the processes of a cgroup that is frozen, and thaws it.
     pub(crate) fn take(cgroup: &cgroup::Cgroup, init: i32) -> Result<Held> {
-        let mut held = Held { threads: BTreeMap::new() };
+        let mut held = Held { threads: BTreeMap::new(), cgroup: cgroup.place().clone(), init };
         for process in cgroup.procs()? {
             let threads = held.threads.entry(process).or_default();
             for thread in threads_of(process)? {
@@ -64,6 +67,30 @@ impl Held {
             }
         }
         Ok(())
+    }
+}
+
+/// Not let go of, they end. What is traced is gone only once its tracer has been told so; the init's end is left to
+/// whoever made it.
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.threads.is_empty() {
+            return;
+        }
+        for process in self.threads.keys().filter_map(|pid| Pid::from_raw(*pid)) {
+            kill_process(process, Signal::KILL).ok();
+        }
+        if let Ok(Some(cgroup)) = self.cgroup.open() {
+            cgroup.let_die().ok();
+        }
+        for (process, threads) in &self.threads {
+            for thread in threads.iter().filter(|thread| *thread != process) {
+                sys::wait_ended(*thread).ok();
+            }
+        }
+        for process in self.threads.keys().filter(|pid| **pid != self.init) {
+            sys::wait_ended(*process).ok();
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::status::ThreadStatus;
 use crate::error::{Context, Error, Result, bad};
-use crate::plan::{IdMapping, Plan, Process};
+use crate::plan::{Plan, Process};
 use crate::seccomp::Instruction;
 use crate::sys;
 use std::fmt::Display;
@@ -29,16 +29,10 @@ impl<'p> Expected<'p> {
         let process =
             plan.process.as_ref().ok_or_else(|| Error::Child("process: not set in config.json".to_owned()))?;
         let maps = plan.namespaces.ids.as_ref().or(plan.namespaces.expected_ids.as_ref());
-        let uid = |id: u32| maps.map_or(Some(id), |maps| on_host(&maps.uid, id));
-        let gid = |id: u32| maps.map_or(Some(id), |maps| on_host(&maps.gid, id));
-        let mapped = |id: Option<u32>, property: &str| id.ok_or_else(|| bad(property, "is not mapped"));
-        Ok(Expected {
-            process,
-            init,
-            uid: mapped(uid(process.uid), "process.user.uid")?,
-            gid: mapped(gid(process.gid), "process.user.gid")?,
-            groups: process.groups.iter().filter_map(|id| gid(*id)).collect(),
-        })
+        let on_host = |uid, gid| maps.map_or(Some((uid, gid)), |maps| maps.on_host(uid, gid));
+        let (uid, gid) = on_host(process.uid, process.gid).ok_or_else(|| bad("process.user", "is not mapped"))?;
+        let group = |gid: &u32| on_host(process.uid, *gid).map(|(_, gid)| gid);
+        Ok(Expected { process, init, uid, gid, groups: process.groups.iter().filter_map(group).collect() })
     }
 
     pub(super) fn check(&self, process: i32, thread: i32) -> Result<()> {
@@ -136,12 +130,6 @@ fn differs(property: impl Display, process: i32, problem: impl Display) -> Error
     bad(property, format_args!("process {process} of the checkpoint is not as this config.json has it: {problem}"))
 }
 
-fn on_host(maps: &[IdMapping], id: u32) -> Option<u32> {
-    let map =
-        maps.iter().find(|map| id >= map.container && u64::from(id) < u64::from(map.container) + u64::from(map.size));
-    map.and_then(|map| map.host.checked_add(id - map.container))
-}
-
 /// Of several filters the strictest answer counts, so that one more does no harm.
 fn has_filter(thread: i32, wanted: &[Instruction]) -> Result<bool> {
     for index in 0.. {
@@ -152,18 +140,4 @@ fn has_filter(thread: i32, wanted: &[Instruction]) -> Result<bool> {
         }
     }
     Ok(false)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_of_the_host() {
-        let maps =
-            [IdMapping { container: 0, host: 1000, size: 1 }, IdMapping { container: 1, host: 100_000, size: 10 }];
-        assert_eq!(on_host(&maps, 0), Some(1000));
-        assert_eq!(on_host(&maps, 10), Some(100_009));
-        assert_eq!(on_host(&maps, 11), None);
-    }
 }
