@@ -29,7 +29,7 @@ crate::cases! {
     "C-69" => plan_lists_unknown_properties,
     "" => plan_refuses_what_create_refuses,
     "" => completion_and_man_pages,
-    "" => commands_of_later_say_so,
+    "" => checkpoint_needs_criu,
 }
 
 const COMMANDS: &[&str] = &[
@@ -302,13 +302,15 @@ fn completion_and_man_pages(t: &Test<'_>) -> Done {
     Ok(())
 }
 
-fn commands_of_later_say_so(t: &Test<'_>) -> Done {
-    t.proa_only("what is not built yet")?;
+fn checkpoint_needs_criu(t: &Test<'_>) -> Done {
+    t.proa_only("the words")?;
     let c = t.sleeper();
-    for command in ["checkpoint", "restore"] {
-        let output = c.call(command).output().fails();
-        assert!(output.stderr().contains(command), "{}", output.stderr());
-    }
+    let image = t.path("image");
+    let words = ["checkpoint", "--image-path", image.to_str().expect("text"), &c.id];
+    let output = t.call(&words).env("PATH", "/nowhere").output().fails();
+    assert!(output.stderr().contains("no program criu in PATH (/nowhere)"), "{}", output.stderr());
     c.assert_status("running");
+    let output = t.call(&["restore", "--image-path", "/nowhere", "--bundle", "/nowhere", "other"]).output().fails();
+    assert!(output.stderr().contains("/nowhere"), "{}", output.stderr());
     Ok(())
 }

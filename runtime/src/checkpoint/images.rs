@@ -3,7 +3,9 @@
 use super::mountinfo;
 use crate::error::{Context, Error, Result, bad};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid, fchown, fstat, openat, readlinkat, stat, statat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid, fchown, fstat, openat, readlinkat, stat, statat,
+};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::io::Read;

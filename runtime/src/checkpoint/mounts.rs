@@ -129,7 +129,10 @@ pub(super) fn sources(plan: &Plan) -> Result<Vec<Source>> {
     }
     // Without the right to make device nodes they are the host's, the one that masks files too.
     if plan.root.userns {
-        plan.root.devices.iter().for_each(|device| add(device.path.to_bytes().to_vec(), device.path.to_bytes().to_vec(), None));
+        plan.root
+            .devices
+            .iter()
+            .for_each(|device| add(device.path.to_bytes().to_vec(), device.path.to_bytes().to_vec(), None));
         plan.root.masked_paths.iter().for_each(|path| add(path.to_bytes().to_vec(), b"/dev/null".to_vec(), None));
     }
     Ok(sources.into_values().collect())

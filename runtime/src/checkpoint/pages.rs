@@ -34,7 +34,8 @@ fn check_directory(dir: &OwnedFd) -> Result<()> {
             continue;
         }
         let pages = format!("pages-{}.img", head.pages_id);
-        let found = statat(dir, &pages, AtFlags::SYMLINK_NOFOLLOW).context(|| format!("--image-path: {pages}"))?.st_size;
+        let found =
+            statat(dir, &pages, AtFlags::SYMLINK_NOFOLLOW).context(|| format!("--image-path: {pages}"))?.st_size;
         if u64::try_from(found).unwrap_or_default() < count.saturating_mul(page) {
             return Err(bad("--image-path", format_args!("{pages} is cut off: {count} pages belong in it")));
         }

@@ -3,12 +3,12 @@
 
 use super::dump::EXTERNAL_NAMESPACES;
 use super::images::{self, Images};
-use super::{mount_images, pages};
 use super::mounts::{self, Source};
 use super::options::{self, CONFIG_ANNOTATION, CgroupMode, Flags};
 use super::rpc::{self, InheritFd, JoinNamespace, Kind, Options};
 use super::swrk::{self, Criu, Notification, Service};
 use super::verify::{self, Held};
+use super::{mount_images, pages};
 use crate::child::Entry;
 use crate::error::{Context, Error, Result, bad};
 use crate::parent::story::Story;
@@ -150,7 +150,11 @@ impl Making<'_, '_> {
         let mut sources =
             Sources::open(&self.plan.root, &id_namespaces).map_err(|failure| Error::Step(failure.into()))?;
         let wanted = mounts::sources(self.plan)?;
-        mount_images::check(self.images.directory(), self.plan.root.layers.is_none().then_some(&self.plan.root.path), &wanted)?;
+        mount_images::check(
+            self.images.directory(),
+            self.plan.root.layers.is_none().then_some(&self.plan.root.path),
+            &wanted,
+        )?;
         let options = self.options(&work, &places_path, &wanted, streams, &entries);
         let places: Vec<Place> = wanted.iter().filter_map(place).collect();
 

@@ -116,9 +116,8 @@ pub(super) fn command() -> Result<()> {
             net_devices: Enabled { enabled: true },
         },
         annotations: BTreeMap::from([
-            ("org.opencontainers.runc.checkpoint.enabled", "false".to_owned()),
-            // Commands of runc's that this version refuses.
-            ("io.github.proa.commands.missing", "checkpoint restore".to_owned()),
+            // Where CRIU is installed.
+            ("org.opencontainers.runc.checkpoint.enabled", "true".to_owned()),
             // Whose system calls a seccomp profile can name.
             ("io.github.proa.seccomp.kernel", crate::seccomp::KERNEL.to_owned()),
             ("io.github.proa.version", env!("CARGO_PKG_VERSION").to_owned()),

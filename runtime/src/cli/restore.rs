@@ -28,6 +28,7 @@ pub(super) fn command(app: &App<'_>) -> Result<i32> {
     let Restored { plan, pid, undo, .. } = restored;
     let (Some(dir), Some(pidfd)) = undo.disarm() else { return Err(Error::NoContainer(plan.id)) };
     let Some(signals) = signals else { return Ok(0) };
+    dir.unlock()?;
     let status = Foreground { signals, pid, pidfd: pidfd.as_fd(), terminal, notify: None }.relay();
     destroy(&root, &dir)?;
     status

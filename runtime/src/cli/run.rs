@@ -37,6 +37,7 @@ pub(super) fn command(app: &App<'_>) -> Result<i32> {
         }
         return Ok(0);
     };
+    dir.unlock()?;
     let status = Foreground { signals, pid, pidfd: pidfd.as_fd(), terminal, notify }.relay();
     if !app.flag("keep") {
         destroy(&root, &dir)?;
@@ -66,7 +67,8 @@ fn end(root: &StateRoot, dir: &StateDir, pidfd: &OwnedFd) -> Result<()> {
 }
 
 pub(super) fn destroy(root: &StateRoot, dir: &StateDir) -> Result<()> {
-    // Someone else may have deleted it meanwhile.
+    // Someone else may have deleted it meanwhile, or be about to.
+    dir.lock()?;
     let Some(text) = dir.read()? else { return Ok(()) };
     delete::destroy(root, dir, &dir.parse(&text)?)
 }

@@ -166,7 +166,12 @@ impl StateDir {
             .context(|| format!("lock the state of {}", self.id))
     }
 
-    /// The same for at most `milliseconds`.
+    /// Lets others delete it, or save it.
+    pub(crate) fn unlock(&self) -> Result<()> {
+        flock(&self.fd, FlockOperation::Unlock).context(|| format!("unlock the state of {}", self.id))
+    }
+
+    /// The same as [`StateDir::lock`] for at most `milliseconds`.
     pub(crate) fn lock_within(&self, milliseconds: u64) -> Result<()> {
         let end = Instant::now() + Duration::from_millis(milliseconds);
         loop {
