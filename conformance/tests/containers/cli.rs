@@ -305,7 +305,7 @@ fn completion_and_man_pages(t: &Test<'_>) -> Done {
 fn checkpoint_needs_criu(t: &Test<'_>) -> Done {
     t.proa_only("the words")?;
     let c = t.sleeper();
-    let image = t.path("image");
+    let image = t.file("image");
     let words = ["checkpoint", "--image-path", image.to_str().expect("text"), &c.id];
     let output = t.call(&words).env("PATH", "/nowhere").output().fails();
     assert!(output.stderr().contains("no program criu in PATH (/nowhere)"), "{}", output.stderr());

@@ -25,6 +25,7 @@ mod oracle;
 mod ordering;
 mod pods;
 mod protocol;
+mod restore;
 mod sandbox;
 mod service;
 mod shortage;
@@ -56,6 +57,7 @@ pub(crate) const TOPICS: &[&[Case]] = &[
     mounts::CASES,
     survival::CASES,
     sandbox::CASES,
+    restore::CASES,
     churn::small::CASES,
 ];
 

@@ -77,7 +77,15 @@ impl Snapshot {
 
 /// Directories that belong to all containers together.
 fn is_common(thing: &str) -> bool {
-    let common = ["/run/containerd", "/run/containerd/s", "/run/containerd/fifo", "/run/containerd/runc", "/run/runc"];
+    let common = [
+        "/run/containerd",
+        "/run/containerd/s",
+        "/run/containerd/fifo",
+        "/run/containerd/runc",
+        "/run/runc",
+        // What CRIU has found out about the kernel.
+        "/run/criu.kdat",
+    ];
     // The parent of the cgroups of a namespace's containers is nobody's to remove.
     if thing.starts_with("cgroup ") && thing.ends_with("/suite") {
         return true;
