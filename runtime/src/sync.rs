@@ -73,6 +73,8 @@ pub(crate) enum Message {
     Signal(Signal),
     /// A terminal's master.
     Console(OwnedFd),
+    /// From the child that becomes CRIU: a directory, in its mount namespace.
+    Directory(OwnedFd),
     /// From the intermediate process: the process that it cloned for the container.
     Init {
         pid: i32,
@@ -186,6 +188,7 @@ impl Item {
 
 const FAILURE: u8 = b'F';
 const CONSOLE: u8 = b'c';
+const DIRECTORY: u8 = b'D';
 const INIT: u8 = b'i';
 const LISTENER: u8 = b'n';
 /// Longest message; what does not fit of a hook's output is left out.
@@ -271,6 +274,10 @@ impl Channel {
         send_descriptor(self.fd(), &[CONSOLE], master)
     }
 
+    pub(crate) fn send_directory(&self, fd: BorrowedFd<'_>) -> Result<()> {
+        send_descriptor(self.fd(), &[DIRECTORY], fd)
+    }
+
     /// Waits for the next message.
     pub(crate) fn receive(&self) -> Result<Message> {
         if let Some(message) = self.early.borrow_mut().pop_front() {
@@ -315,6 +322,7 @@ fn parse(bytes: &[u8], descriptor: Option<OwnedFd>) -> Message {
     let word = |at: usize| bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, i32::from_le_bytes);
     match bytes {
         [CONSOLE] => descriptor.map_or(Message::End, Message::Console),
+        [DIRECTORY] => descriptor.map_or(Message::End, Message::Directory),
         [INIT, ..] => descriptor.map_or(Message::End, |pidfd| Message::Init { pid: word(1), pidfd }),
         [LISTENER, _, _, _, _] => Message::Listener(word(1)),
         [FAILURE, code, low, high, _, _, _, _, length, rest @ ..] => {

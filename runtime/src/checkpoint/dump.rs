@@ -11,7 +11,7 @@ use crate::error::{Context, Error, Result, bad};
 use crate::parent::delete;
 use crate::plan::{LANDLOCK_ANNOTATION, NAMESPACES};
 use crate::state::{Process, Record, StateDir, StateRoot};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::stat;
 
 const LOG: &str = "dump.log";
@@ -49,6 +49,7 @@ pub(crate) fn dump(
         Some(path) => options::directory("--work-path", path)?,
         None => dir.fd().try_clone_to_owned().context(|| "keep the state directory".to_owned())?,
     };
+    options::clear_work(&work)?;
     let streams = images::streams(init.pid)?;
     let mut options = options(record, &spec, init.pid, &images, &work, request)?;
     options.external.extend(streams.iter().filter(|name| name.starts_with("file[")).cloned());
@@ -111,7 +112,8 @@ fn options(
         status_fd: request.status_fd,
         orphan_pts_master: Some(true),
         config_file: options::config_file(spec.annotation(CONFIG_ANNOTATION)),
-        ..request.flags.options(images, work, LOG, CgroupMode::Ignore)
+        work_dir_fd: Some(work.as_raw_fd()),
+        ..request.flags.options(images, LOG, CgroupMode::Ignore)
     })
 }
 

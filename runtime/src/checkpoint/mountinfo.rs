@@ -16,6 +16,19 @@ pub(super) struct Mounted {
     pub kind: String,
 }
 
+impl Mounted {
+    /// It shows what is in the same place of another mount.
+    pub(super) fn is_on_itself(&self, other: &Mounted) -> bool {
+        self.device == other.device && is_on_itself((&self.point, &self.root), (&other.point, &other.root))
+    }
+}
+
+/// The same of points with the roots of what is mounted there.
+pub(super) fn is_on_itself(one: (&[u8], &[u8]), other: (&[u8], &[u8])) -> bool {
+    let below = |path: &[u8], of: &[u8]| path.strip_prefix(of.strip_suffix(b"/").unwrap_or(of)).map(<[u8]>::to_vec);
+    matches!((below(one.0, other.0), below(one.1, other.1)), (Some(point), Some(root)) if point == root && point.first() == Some(&b'/'))
+}
+
 /// All that the process sees, in the order in which they were mounted.
 pub(super) fn of(process: &str) -> Result<Vec<Mounted>> {
     let path = Path::new("/proc").join(process).join("mountinfo");
@@ -46,5 +59,18 @@ mod tests {
         assert_eq!((mounted.id, mounted.device.as_str(), mounted.kind.as_str()), (36, "98:0", "ext3"));
         assert_eq!((mounted.root.as_slice(), mounted.point.as_slice()), (b"/a".as_slice(), b"/mnt1 b".as_slice()));
         assert_eq!(parse(b""), None);
+    }
+
+    #[test]
+    fn mounts_on_themselves() {
+        let is = |one: (&str, &str), other: (&str, &str)| {
+            is_on_itself((one.0.as_bytes(), one.1.as_bytes()), (other.0.as_bytes(), other.1.as_bytes()))
+        };
+        assert!(is(("/etc/passwd", "/b/rootfs/etc/passwd"), ("/", "/b/rootfs")));
+        assert!(is(("/proc/sys", "/sys"), ("/proc", "/")));
+        assert!(!is(("/etc/passwd", "/etc/passwd"), ("/", "/b/rootfs")));
+        assert!(!is(("/etc/passwd", "/b/rootfs/etc/shadow"), ("/", "/b/rootfs")));
+        assert!(!is(("/procsys", "/sys"), ("/proc", "/")));
+        assert!(!is(("/proc", "/"), ("/proc", "/")));
     }
 }

@@ -32,8 +32,14 @@ pub(super) fn to_leave_out(spec: &Spec<'_>, pid: i32) -> Result<Vec<String>> {
     let of_container = mountinfo::of(&pid.to_string())?;
     let of_host: BTreeSet<String> = mountinfo::of("self")?.into_iter().map(|mounted| mounted.device).collect();
     let binds = binds(spec, pid)?;
+    let root = of_container.iter().find(|mounted| mounted.point == b"/");
+    // A path that was made read-only: of the root, mounted on itself.
+    let of_root = |mounted: &Mounted| root.is_some_and(|root| mounted.is_on_itself(root));
     let mut external = Vec::new();
     for mounted in of_container.iter().filter(|mounted| mounted.point != b"/") {
+        if !binds.contains(&mounted.id) && of_root(mounted) {
+            continue;
+        }
         let hosts = mounted.kind == "tmpfs" || mounted.kind == "devpts";
         if !binds.contains(&mounted.id)
             && SAVED.contains(&mounted.kind.as_str())

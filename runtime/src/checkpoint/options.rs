@@ -3,14 +3,17 @@
 use super::rpc::{self, Options};
 use crate::error::{Context, Error, Result};
 use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
+use rustix::path::Arg;
 use std::path::{Path, PathBuf};
 
 /// The annotation that names a file with more settings for CRIU; empty for none.
 pub(crate) const CONFIG_ANNOTATION: &str = "org.criu.config";
 /// Read where that annotation is absent and the file is there.
 const CONFIG: &str = "/etc/criu/runc.conf";
+/// What CRIU writes to its work directory.
+const WRITTEN: [&str; 4] = ["dump.log", "restore.log", "stats-dump", "stats-restore"];
 /// As much as CRIU has to say.
 const LOG_LEVEL: i32 = 4;
 
@@ -49,7 +52,7 @@ pub(crate) struct Flags {
 
 impl Flags {
     /// For CRIU, which writes its log to `log` in the work directory.
-    pub(super) fn options(&self, images: &OwnedFd, work: &OwnedFd, log: &str, default: CgroupMode) -> Options {
+    pub(super) fn options(&self, images: &OwnedFd, log: &str, default: CgroupMode) -> Options {
         let mode = match self.cgroup_mode.unwrap_or(default) {
             CgroupMode::Soft => rpc::CgroupMode::Soft,
             CgroupMode::Full => rpc::CgroupMode::Full,
@@ -58,7 +61,6 @@ impl Flags {
         };
         Options {
             images_dir_fd: images.as_raw_fd(),
-            work_dir_fd: Some(work.as_raw_fd()),
             log_level: Some(LOG_LEVEL),
             log_file: Some(log.to_owned()),
             tcp_established: Some(self.tcp_established),
@@ -96,8 +98,22 @@ pub(super) fn directory(flag: &str, path: &Path) -> Result<OwnedFd> {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno).context(what),
     }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(CWD, path, flags, Mode::empty()).context(what)
+    open_directory(path).context(what)
+}
+
+pub(super) fn open_directory(path: impl Arg) -> rustix::io::Result<OwnedFd> {
+    openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Removes what CRIU writes to a work directory: it would write through a link that has one of these names.
+pub(super) fn clear_work(work: &OwnedFd) -> Result<()> {
+    for name in WRITTEN {
+        match unlinkat(work, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno).context(|| format!("--work-path: remove {name}")),
+        }
+    }
+    Ok(())
 }
 
 /// Both commands work on any process there is.

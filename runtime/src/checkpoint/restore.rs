@@ -143,7 +143,7 @@ impl Making<'_, '_> {
         story.restore = Some(Restore::UnderWay);
         let claim = writable::claim(self.plan)?;
         story.write(self.plan, self.undo, &self.plan.cgroup, None)?;
-        let (work, places_path) = self.fill_directory()?;
+        let (work_path, places_path) = self.fill_directory()?;
         let mut cgroup = rootless::make_cgroup(self.plan)?;
         self.undo.cgroup = Some(cgroup.place().clone());
         let id_namespaces = mapped_ids::open(&self.plan.mapped_ids, &entries)?;
@@ -155,43 +155,46 @@ impl Making<'_, '_> {
             self.plan.root.layers.is_none().then_some(&self.plan.root.path),
             &wanted,
         )?;
-        let options = self.options(&work, &places_path, &wanted, streams, &entries);
+        let mut options = self.options(&places_path, &wanted, streams, &entries);
         let places: Vec<Place> = wanted.iter().filter_map(place).collect();
 
         let (ours, theirs) = Channel::pair().context(|| "make a socket pair".to_owned())?;
         let keep: Vec<BorrowedFd<'_>> = entries.iter().map(|entry| entry.fd.as_fd()).collect();
         let needed: Vec<BorrowedFd<'_>> = [theirs.fd()].into_iter().chain(sources.descriptors()).collect();
         let needed: Vec<i32> = needed.iter().map(AsRawFd::as_raw_fd).collect();
-        let new_cgroup = self.plan.namespaces.new & libc::CLONE_NEWCGROUP;
+        // What the images say of interfaces outside the container is not to reach the host's.
+        let own_network = if self.plan.namespaces.has_own(libc::CLONE_NEWNET) { libc::CLONE_NEWNET } else { 0 };
+        let namespaces = libc::CLONE_NEWNS | own_network | (self.plan.namespaces.new & libc::CLONE_NEWCGROUP);
         let root = &self.plan.root;
         let child = || {
             // That nothing is left of it if we are killed.
             if !theirs.expect(Signal::Joined) {
                 sys::exit_now(1);
             }
-            // What the images say of interfaces outside the container is not to reach the host's.
-            let unshared = sys::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWNET | new_cgroup)
+            let unshared = sys::unshare(namespaces)
                 .map_err(|errno| Item::Property.failure("make namespaces for CRIU", errno))
-                .and_then(|()| stage::stage(root, &mut sources, &places_path, &places).map_err(Failure::from));
-            match unshared {
-                Ok(()) => theirs.signal(Signal::Ready).ok(),
-                Err(failure) => {
-                    theirs.fail(&failure);
-                    sys::exit_now(1)
-                }
-            };
+                .and_then(|()| stage::stage(root, &mut sources, &places_path, &places).map_err(Failure::from))
+                .and_then(|()| Item::Property.at("--work-path: open", options::open_directory(&*work_path)))
+                .and_then(|work| Item::Property.at("--work-path: send", theirs.send_directory(work.as_fd())));
+            if let Err(failure) = unshared {
+                theirs.fail(&failure);
+                sys::exit_now(1)
+            }
         };
         // CRIU opens images as root of the container.
         let to_root = self.plan.namespaces.ids.as_ref().and_then(|ids| ids.on_host(0, 0));
         let lent = to_root.map(|(uid, gid)| self.images.lend(uid, gid)).transpose()?;
         let service = criu.start(&keep, &needed, child)?;
+        drop(theirs);
         self.join(&mut cgroup, &story, service.pid)?;
         ours.signal(Signal::Joined).context(|| "answer the child that becomes CRIU".to_owned())?;
-        match ours.receive().context(|| "hear from the child that becomes CRIU".to_owned())? {
-            Message::Signal(Signal::Ready) => {}
+        // As CRIU sees it: it mounts file systems of its own there.
+        let work = match ours.receive().context(|| "hear from the child that becomes CRIU".to_owned())? {
+            Message::Directory(work) => work,
             Message::Failure(failure) => return Err(Error::Step(failure)),
             _ => return Err(Error::Usage("the child that becomes CRIU ended".to_owned())),
-        }
+        };
+        options.work_dir_fd = Some(work.as_raw_fd());
         let (init, console) = self.call(&service, options, &cgroup, &story, &work)?;
         drop((service, lent));
         writable::claimed(self.plan, init)?;
@@ -203,22 +206,24 @@ impl Making<'_, '_> {
         Ok(Made { init, console, story, held, cgroup })
     }
 
-    /// config.json as it is now, CRIU's work directory, and where it finds what of the host is in the container.
-    fn fill_directory(&self) -> Result<(OwnedFd, CText)> {
+    /// config.json as it is now; CRIU's work directory, and where it finds what is in the container of the host's.
+    fn fill_directory(&self) -> Result<(CText, CText)> {
         let Some(dir) = &self.undo.dir else { return Err(Error::NoContainer(self.plan.id.clone())) };
         dir.write_config(self.request.config.as_bytes())?;
         mkdirat(dir.fd(), PLACES, Mode::from_raw_mode(0o700)).context(|| format!("make {PLACES}"))?;
+        let own = self.request.state_root.join(&self.plan.id);
         let work = match &self.request.flags.work_path {
-            Some(path) => options::directory("--work-path", path)?,
-            None => dir.fd().try_clone_to_owned().context(|| "keep the state directory".to_owned())?,
+            Some(path) => {
+                options::clear_work(&options::directory("--work-path", path)?)?;
+                path
+            }
+            None => &own,
         };
-        let path = self.request.state_root.join(&self.plan.id).join(PLACES);
-        Ok((work, path_text("--root", &path)?))
+        Ok((path_text("--work-path", work)?, path_text("--root", &own.join(PLACES))?))
     }
 
     fn options(
         &self,
-        work: &OwnedFd,
         places: &CText,
         wanted: &[Source],
         streams: &[Option<String>; 3],
@@ -254,7 +259,7 @@ impl Making<'_, '_> {
             lsm_profile: self.lsm_profile(),
             lsm_mount_context: self.request.lsm_mount_context.map(str::to_owned),
             config_file: options::config_file(self.annotation(CONFIG_ANNOTATION)),
-            ..self.request.flags.options(self.images.directory(), work, LOG, CgroupMode::Ignore)
+            ..self.request.flags.options(self.images.directory(), LOG, CgroupMode::Ignore)
         }
     }
 

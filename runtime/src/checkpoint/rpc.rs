@@ -203,6 +203,10 @@ pub(super) struct Response {
 pub(super) struct MountEntry {
     #[prost(uint32, required, tag = "1")]
     pub fstype: u32,
+    #[prost(uint32, required, tag = "3")]
+    pub root_dev: u32,
+    #[prost(string, required, tag = "6")]
+    pub root: String,
     #[prost(string, required, tag = "7")]
     pub mountpoint: String,
     #[prost(string, optional, tag = "18")]
