@@ -113,7 +113,7 @@ fn options(
         orphan_pts_master: Some(true),
         config_file: options::config_file(spec.annotation(CONFIG_ANNOTATION)),
         work_dir_fd: Some(work.as_raw_fd()),
-        ..request.flags.options(images, LOG, CgroupMode::Ignore)
+        ..request.flags.options(images, LOG, request.flags.cgroup_mode.unwrap_or(CgroupMode::Soft))
     })
 }
 

@@ -5,6 +5,7 @@
 //! anywhere: no name in them is a path of the host, and before a restored process runs on it is compared with
 //! config.json (`verify`).
 
+mod cgroup_images;
 mod dump;
 mod image_file;
 mod images;

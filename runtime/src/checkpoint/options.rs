@@ -52,8 +52,8 @@ pub(crate) struct Flags {
 
 impl Flags {
     /// For CRIU, which writes its log to `log` in the work directory.
-    pub(super) fn options(&self, images: &OwnedFd, log: &str, default: CgroupMode) -> Options {
-        let mode = match self.cgroup_mode.unwrap_or(default) {
+    pub(super) fn options(&self, images: &OwnedFd, log: &str, mode: CgroupMode) -> Options {
+        let mode = match mode {
             CgroupMode::Soft => rpc::CgroupMode::Soft,
             CgroupMode::Full => rpc::CgroupMode::Full,
             CgroupMode::Strict => rpc::CgroupMode::Strict,

@@ -5,10 +5,10 @@ use super::dump::EXTERNAL_NAMESPACES;
 use super::images::{self, Images};
 use super::mounts::{self, Source};
 use super::options::{self, CONFIG_ANNOTATION, CgroupMode, Flags};
-use super::rpc::{self, InheritFd, JoinNamespace, Kind, Options};
+use super::rpc::{self, CgroupRoot, InheritFd, JoinNamespace, Kind, Options};
 use super::swrk::{self, Criu, Notification, Service};
 use super::verify::{self, Held};
-use super::{mount_images, pages};
+use super::{cgroup_images, mount_images, pages};
 use crate::child::Entry;
 use crate::error::{Context, Error, Result, bad};
 use crate::parent::story::Story;
@@ -195,6 +195,7 @@ impl Making<'_, '_> {
             _ => return Err(Error::Usage("the child that becomes CRIU ended".to_owned())),
         };
         options.work_dir_fd = Some(work.as_raw_fd());
+        options.cg_root = self.cgroup_roots(service.pid)?;
         let (init, console) = self.call(&service, options, &cgroup, &story, &work)?;
         drop((service, lent));
         writable::claimed(self.plan, init)?;
@@ -259,7 +260,26 @@ impl Making<'_, '_> {
             lsm_profile: self.lsm_profile(),
             lsm_mount_context: self.request.lsm_mount_context.map(str::to_owned),
             config_file: options::config_file(self.annotation(CONFIG_ANNOTATION)),
-            ..self.request.flags.options(self.images.directory(), LOG, CgroupMode::Ignore)
+            ..self.request.flags.options(self.images.directory(), LOG, self.cgroup_mode())
+        }
+    }
+
+    /// Where CRIU is in the container's cgroup namespace, it can do no harm with cgroups.
+    fn cgroup_mode(&self) -> CgroupMode {
+        let own = self.plan.namespaces.has_new(libc::CLONE_NEWCGROUP);
+        self.request.flags.cgroup_mode.unwrap_or(if own { CgroupMode::Soft } else { CgroupMode::Ignore })
+    }
+
+    /// Empty: processes stay in the container's cgroup itself.
+    fn cgroup_roots(&self, criu: i32) -> Result<Vec<CgroupRoot>> {
+        if self.cgroup_mode() == CgroupMode::Ignore {
+            return Ok(Vec::new());
+        }
+        cgroup_images::check(self.images.directory())?;
+        match self.plan.namespaces.has_new(libc::CLONE_NEWCGROUP) {
+            // CRIU is in it.
+            true => Ok(vec![CgroupRoot { ctrl: None, path: "/".to_owned() }]),
+            false => cgroup_images::roots(criu),
         }
     }
 

@@ -213,6 +213,55 @@ pub(super) struct MountEntry {
     pub ext_key: Option<String>,
 }
 
+/// The message of a cgroup image (images/cgroup.proto), as far as it is read.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CgroupEntry {
+    #[prost(message, repeated, tag = "1")]
+    pub sets: Vec<CgroupSet>,
+    #[prost(message, repeated, tag = "2")]
+    pub controllers: Vec<CgroupController>,
+}
+
+/// In which cgroups a process is.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CgroupSet {
+    #[prost(message, repeated, tag = "2")]
+    pub ctls: Vec<CgroupMember>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CgroupMember {
+    #[prost(string, required, tag = "1")]
+    pub name: String,
+    #[prost(string, required, tag = "2")]
+    pub path: String,
+}
+
+/// The cgroups of one hierarchy.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CgroupController {
+    #[prost(string, repeated, tag = "1")]
+    pub cnames: Vec<String>,
+    #[prost(message, repeated, tag = "2")]
+    pub dirs: Vec<CgroupDirectory>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CgroupDirectory {
+    #[prost(string, required, tag = "1")]
+    pub dir_name: String,
+    #[prost(message, repeated, tag = "2")]
+    pub children: Vec<CgroupDirectory>,
+    #[prost(message, repeated, tag = "3")]
+    pub properties: Vec<CgroupProperty>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CgroupProperty {
+    #[prost(string, required, tag = "1")]
+    pub name: String,
+}
+
 /// The first message of a pagemap image (images/pagemap.proto).
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct PagemapHead {
