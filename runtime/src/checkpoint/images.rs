@@ -4,9 +4,10 @@ use super::mountinfo;
 use crate::error::{Context, Error, Result, bad};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid, fchown, fstat, openat, readlinkat, stat, statat,
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, openat, readlinkat, stat, statat,
 };
 use rustix::io::Errno;
+use rustix::process::getegid;
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
@@ -125,26 +126,29 @@ impl Images {
         &self.directories
     }
 
-    /// Gives the directories to a user of the host, root of a container whose processes read them, until this is dropped.
-    pub(super) fn lend(&self, uid: u32, gid: u32) -> Result<Lent<'_>> {
-        let what = || "--image-path: give it to the container's root".to_owned();
+    /// Lets a user of the host, root of a container whose processes read them, into the directories, until this is
+    /// dropped. Before a process has become that user it is still one of our group.
+    pub(super) fn lend(&self, uid: u32) -> Result<Lent<'_>> {
+        let what = || "--image-path: let the container's root in".to_owned();
         let mut lent = Lent(Vec::new());
         for dir in &self.directories {
             let stat = fstat(dir).context(what)?;
-            lent.0.push((dir, stat.st_uid, stat.st_gid));
-            fchown(dir, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).context(what)?;
+            lent.0.push((dir, stat));
+            fchown(dir, Some(Uid::from_raw(uid)), Some(getegid())).context(what)?;
+            fchmod(dir, Mode::from_raw_mode(stat.st_mode | 0o550)).context(what)?;
         }
         Ok(lent)
     }
 }
 
-/// Directories with the owners that they had.
-pub(super) struct Lent<'i>(Vec<(&'i OwnedFd, u32, u32)>);
+/// Directories with what they were.
+pub(super) struct Lent<'i>(Vec<(&'i OwnedFd, Stat)>);
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        for (dir, uid, gid) in &self.0 {
-            fchown(dir, Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid))).ok();
+        for (dir, stat) in &self.0 {
+            fchmod(dir, Mode::from_raw_mode(stat.st_mode)).ok();
+            fchown(dir, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid))).ok();
         }
     }
 }

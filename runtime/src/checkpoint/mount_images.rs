@@ -81,7 +81,8 @@ fn check_contents(mount: &MountEntry, all: &[MountEntry]) -> std::result::Result
             return Err(format!("its file system (CRIU's type {kind}) is none that a checkpoint holds"));
         }
     }
-    let below = |proc: &MountEntry| point.strip_prefix(proc.mountpoint.as_bytes())?.strip_prefix(b"/").map(is_of_process);
+    let below =
+        |proc: &MountEntry| point.strip_prefix(proc.mountpoint.as_bytes())?.strip_prefix(b"/").map(is_of_process);
     match all.iter().filter(|proc| proc.fstype == PROC).any(|proc| below(proc) == Some(true)) {
         true => Err("is of a process".to_owned()),
         false => Ok(()),

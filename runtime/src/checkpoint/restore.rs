@@ -182,8 +182,8 @@ impl Making<'_, '_> {
             }
         };
         // CRIU opens images as root of the container.
-        let to_root = self.plan.namespaces.ids.as_ref().and_then(|ids| ids.on_host(0, 0));
-        let lent = to_root.map(|(uid, gid)| self.images.lend(uid, gid)).transpose()?;
+        let to_root = self.plan.namespaces.ids.as_ref().and_then(|ids| ids.host_uid(0));
+        let lent = to_root.map(|uid| self.images.lend(uid)).transpose()?;
         let service = criu.start(&keep, &needed, child)?;
         drop(theirs);
         self.join(&mut cgroup, &story, service.pid)?;
@@ -223,13 +223,7 @@ impl Making<'_, '_> {
         Ok((path_text("--work-path", work)?, path_text("--root", &own.join(PLACES))?))
     }
 
-    fn options(
-        &self,
-        places: &CText,
-        wanted: &[Source],
-        streams: &[Option<String>; 3],
-        entries: &[Entry],
-    ) -> Options {
+    fn options(&self, places: &CText, wanted: &[Source], streams: &[Option<String>; 3], entries: &[Entry]) -> Options {
         let place = |name: &str| format!("{places}/{name}");
         let external = wanted.iter().map(|source| {
             let name = mounts::name(&source.point);
