@@ -126,6 +126,19 @@ test-docker: $(if $(RUNTIME),,build) ## Docker with proa as its runtime, and wit
 test-network: build ## containers run by hand on networks of CNI plugins, by proa, runc and crun (root)
 	$(ENGINES) network $(TESTS) </dev/null
 
+# make test-checkpoint [RUNTIME=PATH] [TESTS="WORDS OF TESTS' NAMES"] [PEERS=]
+.PHONY: test-checkpoint test-checkpoint-vm bench-checkpoint
+test-checkpoint: $(if $(RUNTIME),,build) target/probes/kept ## checkpoint and restore by CRIU, of proa beside runc and crun (root)
+	$(ENGINES) checkpoint $(TESTS) </dev/null
+test-checkpoint-vm: $(if $(RUNTIME),,build) target/probes/kept ## the same in an emulated machine with systemd and cgroup v2
+	$(MACHINE) checkpoint $(TESTS) </dev/null
+bench-checkpoint: $(if $(RUNTIME),,build) target/probes/kept ## time and size of a checkpoint and a restore beside runc and crun
+	$(ENGINES) checkpoint-bench </dev/null
+target/probes/kept: conformance/probe/kept.c
+	@$(NEED) $(COMPILER)
+	@mkdir -p target/probes
+	cc -O2 -static -o $@ $<
+
 # make test-images [RUNTIME=PATH] [TESTS="WORDS OF TESTS' NAMES"]
 .PHONY: test-images
 test-images: $(if $(RUNTIME),,build) ## bundles from images, beside umoci; images that lie; commands that are killed (root)

@@ -108,6 +108,7 @@ impl Runtime {
             env: Vec::new(),
             cwd: None,
             stdin: None,
+            streams: None,
             terminal: None,
             setup: ChildSetup::default(),
         }
@@ -141,6 +142,7 @@ pub struct Call<'r> {
     env: Vec<(OsString, OsString)>,
     cwd: Option<PathBuf>,
     stdin: Option<File>,
+    streams: Option<[Stdio; 3]>,
     terminal: Option<OwnedFd>,
     setup: ChildSetup,
 }
@@ -182,7 +184,7 @@ impl Call<'_> {
         self
     }
 
-    /// Sets a variable of the environment, which otherwise is PATH alone.
+    /// Sets a variable of the environment, which otherwise is the usual PATH alone.
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.into(), value.as_ref().to_owned()));
         self
@@ -197,6 +199,12 @@ impl Call<'_> {
     /// Gives it standard input; otherwise that is /dev/null.
     pub fn stdin(mut self, file: File) -> Self {
         self.stdin = Some(file);
+        self
+    }
+
+    /// Gives it these as standard input, output and error, instead of files that its [`Output`] could read.
+    pub fn streams(mut self, streams: [Stdio; 3]) -> Self {
+        self.streams = Some(streams);
         self
     }
 
@@ -255,14 +263,16 @@ impl Call<'_> {
             .cloned()
             .collect();
         let mut command = Command::new(&line[0]);
-        command.args(&line[1..]).env_clear().envs(self.env);
-        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.args(&line[1..]).env_clear();
+        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").envs(self.env);
         command.current_dir(self.cwd.as_deref().unwrap_or(&runtime.scratch));
         let mut setup = self.setup;
         if let Some(slave) = self.terminal {
             setup.terminal = true;
             let clone = || Stdio::from(slave.try_clone().expect("cannot duplicate a terminal"));
             command.stdin(clone()).stdout(clone()).stderr(clone());
+        } else if let Some([input, output, error]) = self.streams {
+            command.stdin(input).stdout(output).stderr(error);
         } else {
             command.stdin(self.stdin.map_or_else(Stdio::null, Stdio::from));
             command.stdout(create(&out)).stderr(create(&err));

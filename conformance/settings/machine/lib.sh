@@ -8,7 +8,7 @@ mkdir -p "$cache"
 engine_packages=procps,iproute2,busybox-static,jq,uidmap,python3-minimal,strace,socat,util-linux,procps,libcap2-bin
 engine_packages=$engine_packages,systemd,systemd-sysv,dbus,dbus-user-session,udev,kmod
 engine_packages=$engine_packages,containerd,runc,crun,podman,conmon,netavark,aardvark-dns,containernetworking-plugins,docker.io,docker-cli
-engine_packages=$engine_packages,iptables,nftables,fuse-overlayfs,slirp4netns,passt,catatonit,umoci,skopeo,buildah,docker-buildx,criu
+engine_packages=$engine_packages,iptables,nftables,fuse-overlayfs,slirp4netns,passt,catatonit,umoci,skopeo,buildah,docker-buildx,criu,libcriu2
 
 die() { echo "${0##*/}: $*" >&2; exit 125; }
 need() { "$here/../need" "$@" || exit 125; }

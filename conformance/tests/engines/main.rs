@@ -9,6 +9,7 @@
 //! are absolute paths; both default to the release build of the checkout. A test that cannot say anything is skipped with
 //! its reason, and counted. The last line but the list of skips is `N passed, N failed, N skipped`.
 
+mod checkpoint;
 mod cli;
 mod command;
 mod containerd;
@@ -59,6 +60,8 @@ const ENGINES: &[Engine] = &[
     Engine { name: "images", begin: images::begin, topics: || images::TOPICS.to_vec() },
     Engine { name: "images-bench", begin: images::begin, topics: || images::BENCH.to_vec() },
     Engine { name: "cri", begin: cri::begin, topics: || cri::TOPICS.to_vec() },
+    Engine { name: "checkpoint", begin: checkpoint::begin, topics: || checkpoint::TOPICS.to_vec() },
+    Engine { name: "checkpoint-bench", begin: checkpoint::begin, topics: || checkpoint::BENCH.to_vec() },
     Engine { name: "network", begin: network::begin, topics: || network::TOPICS.to_vec() },
 ];
 
