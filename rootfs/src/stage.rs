@@ -3,8 +3,8 @@
 
 use crate::api::{Api, Tree};
 use crate::error::{Item, Result};
-use crate::plan::{CText, Filesystem, Parameter, Plan, Propagation};
-use crate::resolve::open_host;
+use crate::plan::{CText, Filesystem, Parameter, Plan, Propagation, What};
+use crate::resolve::{Dir, Missing, open_host};
 use crate::{Root, Sources};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, fstat, mkdirat, openat};
@@ -41,7 +41,8 @@ pub fn stage(plan: &Plan, sources: &mut Sources, dir: &CStr, places: &[Place]) -
         (tree, false) => tree,
         (_, true) => Item::Root.at("open", api.clone_path(plan.place(), true))?,
     };
-    Item::Root.at("bind", put(&api, base.as_fd(), dir, ROOT, root))?;
+    let root = Item::Root.at("bind", put(&api, base.as_fd(), dir, ROOT, root))?;
+    make_targets(plan, Dir::new(root))?;
     for place in places {
         let item = Item::MountSource(place.mount);
         let Some(tree) = sources.take(place.mount) else { return item.fail("open", Errno::INVAL) };
@@ -50,8 +51,30 @@ pub fn stage(plan: &Plan, sources: &mut Sources, dir: &CStr, places: &[Place]) -
     Ok(())
 }
 
+/// A new root has not yet what mounts are mounted on. What lies in another mount is none of the root's.
+fn make_targets(plan: &Plan, root: Dir) -> Result<()> {
+    let lies_in = |path: &[u8], other: &[u8]| path.strip_prefix(other).is_some_and(|rest| rest.first() == Some(&b'/'));
+    for (index, mount) in plan.mounts.iter().enumerate() {
+        let path = mount.destination.to_bytes();
+        if plan.mounts.iter().any(|other| lies_in(path, other.destination.to_bytes())) {
+            continue;
+        }
+        let missing = match &mount.what {
+            What::Bind { source, .. } if !is_directory(source) => Missing::File,
+            _ => Missing::Directory,
+        };
+        let made = root.resolve_or_create(&mount.destination, missing);
+        Item::Mount(index as u16).at("make what it is mounted on", made)?;
+    }
+    Ok(())
+}
+
+fn is_directory(path: &CStr) -> bool {
+    rustix::fs::stat(path).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
 /// Attaches a tree under a name that is made for it.
-fn put(api: &Api, base: BorrowedFd<'_>, dir: &CStr, name: &CStr, tree: Tree) -> rustix::io::Result<()> {
+fn put(api: &Api, base: BorrowedFd<'_>, dir: &CStr, name: &CStr, tree: Tree) -> rustix::io::Result<OwnedFd> {
     let mode = match &tree {
         Tree::Detached(fd) => fstat(fd)?.st_mode,
         Tree::Path { source, .. } => fstat(open_host(source)?)?.st_mode,
@@ -64,5 +87,5 @@ fn put(api: &Api, base: BorrowedFd<'_>, dir: &CStr, name: &CStr, tree: Tree) -> 
     }
     let target: OwnedFd = openat(base, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     let path = CString::new([dir.to_bytes(), b"/", name.to_bytes()].concat()).map_err(|_| Errno::INVAL)?;
-    api.attach(tree, target.as_fd(), || open_host(&path)).map(drop)
+    api.attach(tree, target.as_fd(), || open_host(&path))
 }

@@ -60,6 +60,9 @@ pub(crate) fn dump(
     let service = criu.serve()?;
     let message = Request { kind: kind as i32, opts: Some(options), ..Request::default() };
     let answer = service.call(&message, |_| Ok(())).and_then(|response| swrk::succeeded(&response));
+    if request.pre_dump {
+        service.kill();
+    }
     answer.map_err(|error| swrk::explain("checkpoint", error, &work, LOG))?;
     drop(service);
     if request.leave_running || request.pre_dump {

@@ -196,8 +196,10 @@ pub(super) fn check_parent_path(images: &Path, parent: &str) -> Result<()> {
     if Path::new(parent).is_absolute() {
         return Err(bad("--parent-path", format_args!("{parent:?} must be relative to --image-path")));
     }
-    match images.join(parent).is_dir() {
+    // By its text: the directory of this one may not be there yet.
+    let path = PathBuf::from(rootfs::clean(&images.join(parent).to_string_lossy()));
+    match path.is_dir() {
         true => Ok(()),
-        false => Err(bad("--parent-path", format_args!("{parent:?} is no directory below --image-path"))),
+        false => Err(bad("--parent-path", format_args!("{parent:?}: {} is no directory", path.display()))),
     }
 }

@@ -3,7 +3,7 @@
 use super::rpc::{self, Options};
 use crate::error::{Context, Error, Result};
 use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, mkdirat, openat, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::path::Arg;
 use std::path::{Path, PathBuf};
@@ -105,12 +105,13 @@ pub(super) fn open_directory(path: impl Arg) -> rustix::io::Result<OwnedFd> {
     openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Removes what CRIU writes to a work directory: it would write through a link that has one of these names.
+/// Removes what is no file of CRIU's own where CRIU writes to its work directory: it would write through a link.
 pub(super) fn clear_work(work: &OwnedFd) -> Result<()> {
     for name in WRITTEN {
-        match unlinkat(work, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno).context(|| format!("--work-path: remove {name}")),
+        match statat(work, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1 => {}
+            Err(Errno::NOENT) => {}
+            _ => unlinkat(work, name, AtFlags::empty()).context(|| format!("--work-path: remove {name}"))?,
         }
     }
     Ok(())

@@ -65,8 +65,9 @@ impl Restored<'_> {
     /// Takes back what restore has made, after something else has failed; the error to tell.
     pub(crate) fn take_back(self, error: Error) -> Error {
         let Restored { plan, undo, held, .. } = self;
-        drop(undo);
+        // What is held first: the end of its init waits for that of all others.
         drop(held);
+        drop(undo);
         create::poststop(&plan, error)
     }
 }

@@ -147,6 +147,11 @@ impl Service {
         }
     }
 
+    /// Ends it where it would wait for another request.
+    pub(super) fn kill(&self) {
+        sys::send_signal(self.pidfd.as_fd(), libc::SIGKILL).ok();
+    }
+
     fn send(&self, request: &Request) -> Result<()> {
         send(&self.socket, &request.encode_to_vec(), SendFlags::NOSIGNAL)
             .map(drop)
@@ -224,6 +229,8 @@ fn complaint(log: &str) -> Option<String> {
     let usual = |line: &&str| line.contains("RLIMIT_NOFILE for self");
     let line = log.lines().filter(|line| line.contains("Error (")).find(|line| !usual(line))?;
     let words = line.split_once("): ").map_or(line, |(_, words)| words);
+    // Words by which engines tell a program that is not in the container.
+    let words = words.replace("No such file or directory", "it is not there");
     Some(words.chars().filter(|c| !c.is_control()).collect())
 }
 
