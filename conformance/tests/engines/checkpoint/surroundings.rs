@@ -99,7 +99,32 @@ fn mounts() -> Done {
     rows(&[
         ("binds, tmpfs, masked and read-only paths", &|t| all_mounts(t, false)),
         ("the same with a read-only root", &|t| all_mounts(t, true)),
+        ("a fresh root, without the targets of mounts", &fresh_root),
     ])
+}
+
+/// As when an engine restores to a root that it has just made of the image.
+fn fresh_root(t: &Test<'_>) -> Outcome {
+    let (volume, file) = (t.make_dir("volume"), t.make_file("file", "one"));
+    fs::write(volume.join("file"), "volume").expect("cannot write");
+    let mut subject = Subject::counter(t);
+    subject.bundle.bind(&volume, "/srv/some/volume", &["bind", "rw"]);
+    subject.bundle.bind(&file, "/opt/some/file", &["bind", "ro"]);
+    subject.bundle.mount("/scratch", "tmpfs", "tmpfs", &["nosuid"]);
+    let subject = subject.run();
+    subject.counts_on(2);
+    subject.checkpoint(&[]).ok();
+    for target in ["/srv", "/opt", "/scratch"] {
+        fs::remove_dir_all(subject.bundle.inside(target)).expect("made by the runtime");
+    }
+    for target in ["/proc", "/dev", "/sys"] {
+        fs::remove_dir(subject.bundle.inside(target)).expect("empty");
+    }
+    subject.restored(&[]);
+    subject.counts_on(2);
+    assert_eq!(subject.sh("cat /srv/some/volume/file; echo; cat /opt/some/file; echo >/scratch/x"), "volume\none");
+    subject.is_killed_and_deleted();
+    ok()
 }
 
 fn all_mounts(t: &Test<'_>, readonly: bool) -> Outcome {

@@ -1,7 +1,6 @@
 //! A container's life as a user of `ctr` sees it: run, signals, pause, what it uses, deletion.
 
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use conformance::look;
 use conformance::test::{Done, Skip};
@@ -10,7 +9,6 @@ use serde_json::Value;
 
 use super::bare::{Shim, bundle};
 use super::ctr::ctr;
-use super::daemon::world;
 use super::events;
 use super::fixture::Test;
 
@@ -32,7 +30,6 @@ crate::cases![
     processes_are_listed,
     hostname_user_and_environment,
     a_namespace_is_joined,
-    checkpoint_and_restore,
 ];
 
 fn a_program_prints_and_its_exit_code_is_passed_on() -> Done {
@@ -253,23 +250,5 @@ fn a_namespace_is_joined() -> Done {
     let second = t.container().options(&["--null-io", "--with-ns", &path]).start(&["sleep", "1000"]);
     assert_eq!(look::namespace(first.pid(), "net"), look::namespace(second.pid(), "net"));
     assert_ne!(look::namespace(first.pid(), "ipc"), look::namespace(second.pid(), "ipc"));
-    t.end()
-}
-
-fn checkpoint_and_restore() -> Done {
-    if !std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join("criu").exists()) {
-        return Err(Skip("criu is not installed here".into()));
-    }
-    let features = Command::new(&world().runtime).arg("features").output().expect("cannot start the runtime");
-    if String::from_utf8_lossy(&features.stdout).contains("\"org.opencontainers.runc.checkpoint.enabled\": \"false\"") {
-        return Err(Skip("the runtime says that it makes no checkpoints".into()));
-    }
-    let t = Test::begin();
-    let c = t.sleeper();
-    let begun = Instant::now();
-    ctr(&["task", "checkpoint", "--exit", "--image-path", &t.path("image"), &c.id]).ok();
-    assert!(std::fs::read_dir(t.dir.join("image")).is_ok_and(|mut files| files.next().is_some()));
-    c.stopped();
-    assert!(begun.elapsed() < Duration::from_secs(20), "{}", world().log());
     t.end()
 }
