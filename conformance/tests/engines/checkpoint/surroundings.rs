@@ -100,7 +100,40 @@ fn mounts() -> Done {
         ("binds, tmpfs, masked and read-only paths", &|t| all_mounts(t, false)),
         ("the same with a read-only root", &|t| all_mounts(t, true)),
         ("a fresh root, without the targets of mounts", &fresh_root),
+        ("a root of layers", &layers),
     ])
+}
+
+/// As docs/images.md has it, with the directory that is written to under the name of a root, to look into it.
+fn layers(t: &Test<'_>) -> Outcome {
+    t.proa_only("roots of layers")?;
+    let mut subject = Subject::counter(t);
+    let bundle = &mut subject.bundle;
+    let layer = t.file("layer");
+    fs::rename(bundle.rootfs(), &layer).expect("cannot rename");
+    for name in ["upper", "work"] {
+        fs::create_dir_all(bundle.path.join("writable").join(name)).expect("cannot make a directory");
+    }
+    std::os::unix::fs::symlink("writable/upper", bundle.rootfs()).expect("cannot link");
+    let prefix = "io.github.proa.root";
+    let layers = (format!("{prefix}.layers"), layer);
+    bundle.set("annotations", json!({layers.0: layers.1, format!("{prefix}.writable"): "writable"}));
+    bundle.set("root", json!({"path": "no-root"}));
+    let subject = subject.run();
+    subject.counts_on(2);
+    subject.sh("echo changed >/etc/group; rm /etc/passwd");
+    subject.checkpoint(&[]).ok();
+    subject.is_gone();
+    t.assert_nothing_left();
+    let frozen = subject.count();
+    subject.restored(&[]);
+    assert!(subject.counts_on(2) > frozen);
+    assert_eq!(
+        subject.sh("cat /etc/group; ls /etc/passwd 2>/dev/null; grep -c '^overlay / ' /proc/mounts"),
+        "changed\n1"
+    );
+    subject.is_killed_and_deleted();
+    ok()
 }
 
 /// As when an engine restores to a root that it has just made of the image.
