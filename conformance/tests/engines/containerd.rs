@@ -6,6 +6,7 @@
 
 mod bare;
 mod bench;
+mod checkpoint;
 mod churn;
 mod creation;
 mod ctr;
@@ -42,6 +43,7 @@ use crate::Case;
 pub(crate) const TOPICS: &[&[Case]] = &[
     lifecycle::CASES,
     exec::CASES,
+    checkpoint::CASES,
     protocol::CASES,
     service::CASES,
     stdio::CASES,

@@ -75,6 +75,26 @@ fn of_what_does_not_run() -> Done {
             eventually("it to go on", || subject.count() > frozen);
             ok()
         }),
+        ("checkpoint while an exec runs", &|t| {
+            let subject = Subject::counting(t);
+            let null = || std::process::Stdio::null();
+            let exec = t.call(&["exec", &subject.id, "/bin/sleep", "1000"]).streams([null(), null(), null()]).spawn();
+            eventually("the exec to run", || look::descendants(exec.pid()).iter().any(|pid| comm(*pid) == "sleep"));
+            let output = subject.checkpoint(&[]);
+            if output.status.success() {
+                subject.is_gone();
+                exec.wait(&t.runtime);
+                subject.restored(&[]);
+                subject.counts_on(2);
+                return ok();
+            }
+            assert_eq!(subject.status(), "running");
+            subject.counts_on(2);
+            let outcome = refused(t, &output, &[]);
+            subject.delete();
+            exec.wait(&t.runtime);
+            outcome
+        }),
         ("checkpoint of one that is not there", &|t| {
             let output = t.call(&["checkpoint", "nobody"]).options(&image_path(t)).output().fails();
             refused(t, &output, &["does not exist"])
@@ -98,6 +118,10 @@ fn of_what_does_not_run() -> Done {
             refused(t, &output, &["rootfs", "root"])
         }),
     ])
+}
+
+fn comm(pid: i32) -> String {
+    look::stat(pid).map(|stat| stat.comm).unwrap_or_default()
 }
 
 fn image_path(t: &Test<'_>) -> [String; 2] {
@@ -217,7 +241,7 @@ fn a_restore_is_killed() -> Done {
 
 fn killed(t: &Test<'_>, left: &[String], text: &str) -> Outcome {
     assert!(left.is_empty() || !t.is_proa(), "{}", left.join("; "));
-    Ok(if left.is_empty() { format!("ok: {text}") } else { format!("{text}; {}", left.join("; ")) })
+    Ok(if left.is_empty() { format!("ok: {text}") } else { format!("left: {text}; {}", left.join("; ")) })
 }
 
 /// `delete --force` takes away what is left, whatever it is. Otherwise, what remains.

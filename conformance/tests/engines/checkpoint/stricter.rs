@@ -36,12 +36,13 @@ fn stricter(
         return refused(t, &output, words);
     }
     if !t.is_proa() && !look::is_alive(subject.pid()) {
-        return Ok("restored, and ended at once".to_owned());
+        return Ok("unchanged: restored, and ended at once".to_owned());
     }
     let holds = holds(&subject);
     subject.delete();
     assert!(holds || !t.is_proa(), "it was restored with what config.json does not allow");
-    Ok(if holds { "as the new config.json says" } else { "restored with what it had" }.to_owned())
+    Ok(if holds { "applied: restored as the new config.json says" } else { "unchanged: restored with what it had" }
+        .to_owned())
 }
 
 fn status(subject: &Subject<'_>, name: &str) -> String {

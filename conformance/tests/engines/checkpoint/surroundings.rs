@@ -99,7 +99,65 @@ fn mounts() -> Done {
     rows(&[
         ("binds, tmpfs, masked and read-only paths", &|t| all_mounts(t, false)),
         ("the same with a read-only root", &|t| all_mounts(t, true)),
+        ("a fresh root, without the targets of mounts", &fresh_root),
+        ("a root of layers", &layers),
     ])
+}
+
+/// As docs/images.md has it, with the directory that is written to under the name of a root, to look into it.
+fn layers(t: &Test<'_>) -> Outcome {
+    t.proa_only("roots of layers")?;
+    let mut subject = Subject::counter(t);
+    let bundle = &mut subject.bundle;
+    let layer = t.file("layer");
+    fs::rename(bundle.rootfs(), &layer).expect("cannot rename");
+    for name in ["upper", "work"] {
+        fs::create_dir_all(bundle.path.join("writable").join(name)).expect("cannot make a directory");
+    }
+    std::os::unix::fs::symlink("writable/upper", bundle.rootfs()).expect("cannot link");
+    let prefix = "io.github.proa.root";
+    let layers = (format!("{prefix}.layers"), layer);
+    bundle.set("annotations", json!({layers.0: layers.1, format!("{prefix}.writable"): "writable"}));
+    bundle.set("root", json!({"path": "no-root"}));
+    let subject = subject.run();
+    subject.counts_on(2);
+    subject.sh("echo changed >/etc/group; rm /etc/passwd");
+    subject.checkpoint(&[]).ok();
+    subject.is_gone();
+    t.assert_nothing_left();
+    let frozen = subject.count();
+    subject.restored(&[]);
+    assert!(subject.counts_on(2) > frozen);
+    assert_eq!(
+        subject.sh("cat /etc/group; ls /etc/passwd 2>/dev/null; grep -c '^overlay / ' /proc/mounts"),
+        "changed\n1"
+    );
+    subject.is_killed_and_deleted();
+    ok()
+}
+
+/// As when an engine restores to a root that it has just made of the image.
+fn fresh_root(t: &Test<'_>) -> Outcome {
+    let (volume, file) = (t.make_dir("volume"), t.make_file("file", "one"));
+    fs::write(volume.join("file"), "volume").expect("cannot write");
+    let mut subject = Subject::counter(t);
+    subject.bundle.bind(&volume, "/srv/some/volume", &["bind", "rw"]);
+    subject.bundle.bind(&file, "/opt/some/file", &["bind", "ro"]);
+    subject.bundle.mount("/scratch", "tmpfs", "tmpfs", &["nosuid"]);
+    let subject = subject.run();
+    subject.counts_on(2);
+    subject.checkpoint(&[]).ok();
+    for target in ["/srv", "/opt", "/scratch"] {
+        fs::remove_dir_all(subject.bundle.inside(target)).expect("made by the runtime");
+    }
+    for target in ["/proc", "/dev", "/sys"] {
+        fs::remove_dir(subject.bundle.inside(target)).expect("empty");
+    }
+    subject.restored(&[]);
+    subject.counts_on(2);
+    assert_eq!(subject.sh("cat /srv/some/volume/file; echo; cat /opt/some/file; echo >/scratch/x"), "volume\none");
+    subject.is_killed_and_deleted();
+    ok()
 }
 
 fn all_mounts(t: &Test<'_>, readonly: bool) -> Outcome {

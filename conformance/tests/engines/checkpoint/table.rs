@@ -98,7 +98,7 @@ pub(crate) fn rows(rows: &[Row<'_>]) -> Done {
                     text
                 }
                 Ok(Err(Skip(reason))) => {
-                    let text = format!("not tried: {reason}");
+                    let text = format!("untried: {reason}");
                     skips.extend(side.under_test.then_some(reason));
                     text
                 }

@@ -1,5 +1,6 @@
 //! Podman, with its own client. It has no daemon: conmon runs the runtime.
 
+mod checkpoint;
 mod options;
 mod pods;
 mod rootless;
@@ -16,7 +17,7 @@ use crate::snippet;
 
 /// Every file of tests.
 pub(crate) fn topics() -> Vec<&'static [Case]> {
-    [cli::TOPICS, &[options::CASES, pods::CASES, rootless::CASES]].concat()
+    [cli::TOPICS, &[options::CASES, checkpoint::CASES, pods::CASES, rootless::CASES]].concat()
 }
 
 /// Sets Podman up as docs/engines.md says.

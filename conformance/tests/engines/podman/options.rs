@@ -25,7 +25,6 @@ crate::cases! {
     a_container_replaced,
     builds,
     builds_with_limits_of_the_machine,
-    checkpoint_and_restore,
     a_scope_of_systemd,
 }
 
@@ -247,27 +246,6 @@ fn build(file: &str, prints: &str) -> Done {
     assert_eq!(ok(&["run", "--rm", "local/built:1"]), prints);
     ok(&["rmi", "-f", "local/built:1"]);
     ok(&["image", "prune", "-f"]);
-    Ok(())
-}
-
-fn checkpoint_and_restore() -> Done {
-    let script = "n=0; while :; do n=$((n+1)); echo $n >/tmp/n; sleep 0.05; done";
-    let container = crate::cli::start("", &["sh", "-c", script]);
-    let count = || -> u32 { container.sh("cat /tmp/n").parse().unwrap_or(0) };
-    look::eventually("it to count", || count() > 5);
-    let said = container.call("container checkpoint", &[]).run();
-    if !said.success() {
-        // It says what is missing, and the container goes on.
-        assert!(said.err.to_lowercase().contains("checkpoint") || said.err.contains("criu"), "{}", said.err);
-        let before = count();
-        look::eventually("it to go on", || count() > before);
-        return Err(Skip(format!("no checkpoint: {}", said.err.lines().next().unwrap_or_default())));
-    }
-    assert_eq!(container.status(), "exited");
-    container.ok("container restore");
-    let before = count();
-    assert!(before > 5, "it counts on where it was");
-    look::eventually("it to go on", || count() > before);
     Ok(())
 }
 
