@@ -26,7 +26,6 @@ mod oracle;
 mod ordering;
 mod pods;
 mod protocol;
-mod restore;
 mod sandbox;
 mod service;
 mod shortage;
@@ -59,7 +58,6 @@ pub(crate) const TOPICS: &[&[Case]] = &[
     mounts::CASES,
     survival::CASES,
     sandbox::CASES,
-    restore::CASES,
     churn::small::CASES,
 ];
 

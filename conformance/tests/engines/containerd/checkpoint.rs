@@ -15,6 +15,8 @@ crate::cases! {
     a_task_is_left_running_by_a_checkpoint,
     a_checkpoint_of_a_container_is_restored,
     a_checkpoint_of_what_is_not_there,
+    its_output_goes_on,
+    a_checkpoint_that_fails_leaves_it_running,
 }
 
 const COUNT: &str = "n=0; while :; do n=$((n+1)); echo $n >/n; sleep 0.2; done";
@@ -110,5 +112,35 @@ fn a_checkpoint_of_what_is_not_there() -> Done {
     assert_eq!(c.status().as_deref(), Some("RUNNING"));
     c.stop();
     ctr(&["task", "checkpoint", "--image-path", &t.path("image"), &c.id]).run().fails("");
+    t.end()
+}
+
+fn its_output_goes_on() -> Done {
+    needed()?;
+    let t = Test::begin();
+    let log = t.path("log");
+    let c = t.container().options(&["--log-uri", &format!("file://{log}")]).start(&[
+        "sh",
+        "-c",
+        "while :; do echo line; sleep 0.05; done",
+    ]);
+    let lines = || std::fs::read_to_string(&log).unwrap_or_default().lines().count();
+    look::eventually("it to say something", || lines() > 5);
+    ctr(&["task", "checkpoint", "--image-path", &t.path("image"), &c.id]).ok();
+    let before = lines();
+    look::eventually("it to say more", || lines() > before);
+    t.end()
+}
+
+fn a_checkpoint_that_fails_leaves_it_running() -> Done {
+    needed()?;
+    let t = Test::begin();
+    // Whose path CRIU cannot tell from what stands behind it.
+    let c = t.container().option("--null-io").bind(&t.dir, "/a]b", "rbind:rw").start(&["sh", "-c", COUNT]);
+    look::eventually("it to count", || count(&c) > 1);
+    let said = ctr(&["task", "checkpoint", "--image-path", &t.path("image"), &c.id]).run().fails("/a]b");
+    assert!(said.stderr.contains("CRIU cannot save"), "{}", said.stderr);
+    let before = count(&c);
+    look::eventually("it to count on", || count(&c) > before);
     t.end()
 }
