@@ -1,5 +1,6 @@
 //! `proa checkpoint`.
 
+use super::cgroup_mounts::CgroupMounts;
 use super::images;
 use super::mounts;
 use super::options::{self, CONFIG_ANNOTATION, CgroupMode, Flags, PageServerAddress};
@@ -51,18 +52,23 @@ pub(crate) fn dump(
     };
     options::clear_work(&work)?;
     let streams = images::streams(init.pid)?;
-    let mut options = options(record, &spec, init.pid, &images, &work, request)?;
+    let default = if needs_cgroups(record, &spec)? { CgroupMode::Soft } else { CgroupMode::Ignore };
+    let mode = request.flags.cgroup_mode.unwrap_or(default);
+    let mut options =
+        Options { work_dir_fd: Some(work.as_raw_fd()), ..options(record, &spec, init.pid, request, &images, mode)? };
     options.external.extend(streams.iter().filter(|name| name.starts_with("file[")).cloned());
     let kind = if request.pre_dump { Kind::PreDump } else { Kind::Dump };
     if !request.pre_dump {
         images::write_descriptors(&images, &streams)?;
     }
+    let mounted = if mode == CgroupMode::Ignore { None } else { Some(CgroupMounts::now()?) };
     let service = criu.serve()?;
     let message = Request { kind: kind as i32, opts: Some(options), ..Request::default() };
     let answer = service.call(&message, |_| Ok(())).and_then(|response| swrk::succeeded(&response));
     if request.pre_dump {
         service.kill();
     }
+    mounted.map_or(Ok(()), |mounted| mounted.restore())?;
     answer.map_err(|error| swrk::explain("checkpoint", error, &work, LOG))?;
     drop(service);
     if request.leave_running || request.pre_dump {
@@ -91,9 +97,9 @@ fn options(
     record: &Record<'_>,
     spec: &Spec<'_>,
     pid: i32,
-    images: &OwnedFd,
-    work: &OwnedFd,
     request: &Dump,
+    images: &OwnedFd,
+    mode: CgroupMode,
 ) -> Result<Options> {
     let mut external = mounts::to_leave_out(spec, pid)?;
     external.extend(namespaces(record, spec, pid)?);
@@ -115,9 +121,24 @@ fn options(
         status_fd: request.status_fd,
         orphan_pts_master: Some(true),
         config_file: options::config_file(spec.annotation(CONFIG_ANNOTATION)),
-        work_dir_fd: Some(work.as_raw_fd()),
-        ..request.flags.options(images, LOG, request.flags.cgroup_mode.unwrap_or(CgroupMode::Soft))
+        ..request.flags.options(images, LOG, mode)
     })
+}
+
+/// Whether there are cgroups below the container's, which it can see as its own. CRIU mounts cgroups to look at them.
+fn needs_cgroups(record: &Record<'_>, spec: &Spec<'_>) -> Result<bool> {
+    let listed = spec.linux.iter().flat_map(|linux| linux.namespaces.iter());
+    if !listed.into_iter().any(|namespace| namespace.kind.as_deref() == Some("cgroup")) {
+        return Ok(false);
+    }
+    for path in record.cgroup.paths().map(|(_, path)| path).chain(record.cgroup.unified_path()) {
+        for entry in std::fs::read_dir(&path).context(|| format!("read {}", path.display()))? {
+            if entry.and_then(|entry| entry.file_type()).is_ok_and(|kind| kind.is_dir()) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// The cgroup by which the kernel stops the container: that of cgroup v1 where the freezer is there.
@@ -130,7 +151,7 @@ fn freezer(record: &Record<'_>) -> Option<String> {
 /// Namespaces that were joined by a path: others own them, and who restores names them again.
 fn namespaces(record: &Record<'_>, spec: &Spec<'_>, pid: i32) -> Result<Vec<String>> {
     let mut external = Vec::new();
-    for (word, flag, name) in EXTERNAL_NAMESPACES {
+    for (word, flag, [name, _]) in EXTERNAL_NAMESPACES {
         let listed = spec.linux.iter().flat_map(|linux| linux.namespaces.iter());
         let joined = listed
             .filter(|namespace| namespace.kind.as_deref() == Some(word))
@@ -147,6 +168,8 @@ fn namespaces(record: &Record<'_>, spec: &Spec<'_>, pid: i32) -> Result<Vec<Stri
     Ok(external)
 }
 
-/// Those that CRIU knows as others': type, CLONE_NEW* flag, and the name in the images.
-pub(super) const EXTERNAL_NAMESPACES: [(&str, i32, &str); 2] =
-    [("network", libc::CLONE_NEWNET, "proa-network"), ("pid", libc::CLONE_NEWPID, "proa-pid")];
+/// Those that CRIU knows as others': type, CLONE_NEW* flag, and the names in the images, ours and that of runc.
+pub(super) const EXTERNAL_NAMESPACES: [(&str, i32, [&str; 2]); 2] = [
+    ("network", libc::CLONE_NEWNET, ["proa-network", "extRootNetNS"]),
+    ("pid", libc::CLONE_NEWPID, ["proa-pid", "extRootPidNS"]),
+];

@@ -6,6 +6,7 @@
 //! config.json (`verify`).
 
 mod cgroup_images;
+mod cgroup_mounts;
 mod dump;
 mod image_file;
 mod images;

@@ -48,7 +48,7 @@ fn check_one(
         return Err("is no path in a container".to_owned());
     }
     match mount.ext_key.as_deref().filter(|key| !key.is_empty()) {
-        Some(key) if sources.iter().any(|source| mounts::name(&source.point) == key) => {}
+        Some(key) if mounts::is_known(key, sources) => {}
         Some(_) => return Err("config.json does not say what is mounted there".to_owned()),
         None if point == b"/" => return Ok(()),
         None => {
@@ -157,6 +157,7 @@ mod tests {
         };
         assert!(is_fine(Some(&mounts::name(b"/data")), "/data"));
         assert!(!is_fine(Some(&mounts::name(b"/other")), "/data"));
+        assert!(is_fine(Some("/data"), "/data"), "as runc has it");
         assert!(!is_fine(Some("/etc"), "/data"));
         assert!(!is_fine(None, "/data/link"));
     }

@@ -6,7 +6,7 @@ use crate::config::spec::Spec;
 use crate::error::{Context, Error, Result, bad};
 use crate::plan::Plan;
 use rootfs::options::{self, Word};
-use rootfs::plan::{CgroupMount, What};
+use rootfs::plan::{CText, CgroupMount, What};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, readlinkat, statx};
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,6 +96,34 @@ pub(super) struct Source {
     /// Its entry in `mounts` of the plan, if it shows other ids than it has on the host: then it is none of the host's
     /// mounts yet.
     pub mapped: Option<u16>,
+}
+
+/// What runc calls the mask of a file.
+const RUNCS_MASK: &str = "/dev/null";
+
+impl Source {
+    /// The names by which images ask for it: ours, and that of runc, which is the path.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        let path = String::from_utf8_lossy(&self.point).into_owned();
+        [Some(name(&self.point)), Some(path).filter(|path| !path.contains(']'))].into_iter().flatten()
+    }
+}
+
+/// Whether what an image asks for by this name is for config.json to say, and said.
+pub(super) fn is_known(key: &str, sources: &[Source]) -> bool {
+    key == RUNCS_MASK || sources.iter().any(|source| source.names().any(|name| name == key))
+}
+
+/// For CRIU: what stands behind each name. What has other ids than on the host is in a place of its own in `places`.
+pub(super) fn external(sources: &[Source], places: &CText) -> Vec<String> {
+    let one = |source: &Source| {
+        let path = match source.mapped {
+            Some(_) => format!("{places}/{}", name(&source.point)),
+            None => String::from_utf8_lossy(&source.path).into_owned(),
+        };
+        source.names().map(move |name| format!("mnt[{name}]:{path}")).collect::<Vec<_>>()
+    };
+    sources.iter().flat_map(one).chain([format!("mnt[{RUNCS_MASK}]:/dev/null")]).collect()
 }
 
 /// All that config.json asks for, in no order.

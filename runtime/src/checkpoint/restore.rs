@@ -1,6 +1,7 @@
 //! `proa restore`: from the record of the intent to a container that is held still, compared with config.json, and let
 //! run on.
 
+use super::cgroup_mounts::CgroupMounts;
 use super::dump::EXTERNAL_NAMESPACES;
 use super::images::{self, Images};
 use super::mounts::{self, Source};
@@ -197,8 +198,12 @@ impl Making<'_, '_> {
         };
         options.work_dir_fd = Some(work.as_raw_fd());
         options.cg_root = self.cgroup_roots(service.pid)?;
-        let (init, console) = self.call(&service, options, &cgroup, &story, &work)?;
+        let own = self.plan.namespaces.has_new(libc::CLONE_NEWCGROUP);
+        let mounted = if own || self.cgroup_mode() == CgroupMode::Ignore { None } else { Some(CgroupMounts::now()?) };
+        let called = self.call(&service, options, &cgroup, &story, &work);
         drop((service, lent));
+        mounted.map_or(Ok(()), |mounted| mounted.restore())?;
+        let (init, console) = called?;
         writable::claimed(self.plan, init)?;
         drop(claim);
         let held = Held::take(&cgroup, init.pid)?;
@@ -225,31 +230,22 @@ impl Making<'_, '_> {
     }
 
     fn options(&self, places: &CText, wanted: &[Source], streams: &[Option<String>; 3], entries: &[Entry]) -> Options {
-        let place = |name: &str| format!("{places}/{name}");
-        let external = wanted.iter().map(|source| {
-            let name = mounts::name(&source.point);
-            let path = match source.mapped {
-                Some(_) => place(&name),
-                None => String::from_utf8_lossy(&source.path).into_owned(),
-            };
-            format!("mnt[{name}]:{path}")
-        });
         let stdio = streams.iter().zip(0..).filter_map(|(key, fd)| key.clone().map(|key| InheritFd { key, fd }));
         let mut inherit_fd: Vec<InheritFd> = stdio.collect();
         let mut join_ns = Vec::new();
         for entry in entries {
             let fd = entry.fd.as_raw_fd();
-            if let Some((.., key)) = EXTERNAL_NAMESPACES.iter().find(|(_, flag, _)| *flag == entry.kind) {
-                inherit_fd.push(InheritFd { key: (*key).to_owned(), fd });
+            if let Some((.., keys)) = EXTERNAL_NAMESPACES.iter().find(|(_, flag, _)| *flag == entry.kind) {
+                inherit_fd.extend(keys.iter().map(|key| InheritFd { key: (*key).to_owned(), fd }));
             } else if let Some((.., file)) = NAMESPACES.iter().find(|(_, flag, _)| *flag == entry.kind) {
                 join_ns.push(JoinNamespace { ns: (*file).to_owned(), ns_file: format!("/proc/self/fd/{fd}") });
             }
         }
         Options {
-            root: Some(place(&stage::ROOT.to_string_lossy())),
+            root: Some(format!("{places}/{}", stage::ROOT.to_string_lossy())),
             rst_sibling: Some(true),
             orphan_pts_master: Some(true),
-            external: external.collect(),
+            external: mounts::external(wanted, places),
             inherit_fd,
             join_ns,
             lsm_profile: self.lsm_profile(),
