@@ -23,7 +23,7 @@ use rootfs::plan::{CText, MountsAre};
 use rootfs::stage::{self, Place};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, mkdirat};
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::path::Path;
 
@@ -157,11 +157,15 @@ impl Making<'_, '_> {
             self.plan.root.layers.is_none().then_some(&self.plan.root.path),
             &wanted,
         )?;
-        let mut options = self.options(&places_path, &wanted, streams, &entries);
+        // Each goes by two names, and CRIU takes a descriptor for each.
+        let again = outside(&entries).map(|(_, fd)| fcntl_dupfd_cloexec(fd, 3)).collect::<rustix::io::Result<Vec<_>>>();
+        let again = again.context(|| "keep the namespaces to join".to_owned())?;
+        let mut options = self.options(&places_path, &wanted, streams, &entries, &again);
         let places: Vec<Place> = wanted.iter().filter_map(place).collect();
 
         let (ours, theirs) = Channel::pair().context(|| "make a socket pair".to_owned())?;
-        let keep: Vec<BorrowedFd<'_>> = entries.iter().map(|entry| entry.fd.as_fd()).collect();
+        let keep: Vec<BorrowedFd<'_>> =
+            entries.iter().map(|entry| entry.fd.as_fd()).chain(again.iter().map(AsFd::as_fd)).collect();
         let needed: Vec<BorrowedFd<'_>> = [theirs.fd()].into_iter().chain(sources.descriptors()).collect();
         let needed: Vec<i32> = needed.iter().map(AsRawFd::as_raw_fd).collect();
         // What the images say of interfaces outside the container is not to reach the host's.
@@ -229,18 +233,27 @@ impl Making<'_, '_> {
         Ok((path_text("--work-path", work)?, path_text("--root", &own.join(PLACES))?))
     }
 
-    fn options(&self, places: &CText, wanted: &[Source], streams: &[Option<String>; 3], entries: &[Entry]) -> Options {
+    fn options(
+        &self,
+        places: &CText,
+        wanted: &[Source],
+        streams: &[Option<String>; 3],
+        entries: &[Entry],
+        again: &[OwnedFd],
+    ) -> Options {
         let stdio = streams.iter().zip(0..).filter_map(|(key, fd)| key.clone().map(|key| InheritFd { key, fd }));
         let mut inherit_fd: Vec<InheritFd> = stdio.collect();
-        let mut join_ns = Vec::new();
-        for entry in entries {
-            let fd = entry.fd.as_raw_fd();
-            if let Some((.., keys)) = EXTERNAL_NAMESPACES.iter().find(|(_, flag, _)| *flag == entry.kind) {
-                inherit_fd.extend(keys.iter().map(|key| InheritFd { key: (*key).to_owned(), fd }));
-            } else if let Some((.., file)) = NAMESPACES.iter().find(|(_, flag, _)| *flag == entry.kind) {
-                join_ns.push(JoinNamespace { ns: (*file).to_owned(), ns_file: format!("/proc/self/fd/{fd}") });
-            }
+        for (([ours, theirs], fd), again) in outside(entries).zip(again) {
+            let inherit = |key: &str, fd: &OwnedFd| InheritFd { key: key.to_owned(), fd: fd.as_raw_fd() };
+            inherit_fd.extend([inherit(ours, fd), inherit(theirs, again)]);
         }
+        let join = |entry: &Entry| {
+            let (.., file) = NAMESPACES.iter().find(|(_, flag, _)| *flag == entry.kind)?;
+            let fd = entry.fd.as_raw_fd();
+            Some(JoinNamespace { ns: (*file).to_owned(), ns_file: format!("/proc/self/fd/{fd}") })
+        };
+        let is_outside = |entry: &&Entry| EXTERNAL_NAMESPACES.iter().any(|(_, flag, _)| *flag == entry.kind);
+        let join_ns = entries.iter().filter(|entry| !is_outside(entry)).filter_map(join).collect();
         Options {
             root: Some(format!("{places}/{}", stage::ROOT.to_string_lossy())),
             rst_sibling: Some(true),
@@ -361,6 +374,14 @@ impl Making<'_, '_> {
         hooks::run("createRuntime", &hooks.create_runtime, &document, "created", pid)?;
         Ok(init)
     }
+}
+
+/// The namespaces that CRIU is to take for those that it found to be others', with the names that it has for them.
+fn outside(entries: &[Entry]) -> impl Iterator<Item = ([&'static str; 2], &OwnedFd)> {
+    entries.iter().filter_map(|entry| {
+        let (.., names) = EXTERNAL_NAMESPACES.iter().find(|(_, flag, _)| *flag == entry.kind)?;
+        Some((*names, &entry.fd))
+    })
 }
 
 fn place(source: &Source) -> Option<Place> {

@@ -8,13 +8,14 @@ use conformance::test::{Done, Test};
 use nix::sys::signal::Signal;
 
 use super::subject::{Subject, eventually};
-use super::table::{Outcome, ok, refused, rows};
+use super::table::{Outcome, ok, refusal, refused, rows};
 
 crate::cases! {
     without_criu,
     of_what_does_not_run,
     a_checkpoint_that_fails,
     a_restore_that_fails,
+    two_at_once,
     a_checkpoint_is_killed,
     a_restore_is_killed,
 }
@@ -191,6 +192,45 @@ fn refused_or_left(t: &Test<'_>, output: &conformance::runtime::Output, left: &[
     Ok(if left.is_empty() { text } else { format!("{text}, and left: {}", left.join("; ")) })
 }
 
+fn two_at_once() -> Done {
+    rows(&[
+        ("two checkpoints at once", &|t| {
+            let mut subject = Subject::counting(t);
+            let first = subject.checkpoint_call(&[]).spawn();
+            (subject.images, subject.work) = (t.file("others"), t.file("others-work"));
+            let second = subject.checkpoint_call(&[]).spawn();
+            let done = [first.wait(&t.runtime), second.wait(&t.runtime)];
+            let worked = done.iter().filter(|output| output.status.success()).count();
+            if worked > 0 {
+                subject.is_gone();
+            }
+            let told: Vec<String> = done
+                .iter()
+                .map(|output| if output.status.success() { "ok".to_owned() } else { refusal(output) })
+                .collect();
+            assert!(worked == 1 || !t.is_proa(), "{told:?}");
+            Ok(format!("{worked} worked: {}", told.join("; ")))
+        }),
+        ("two restores of one id at once", &|t| {
+            let subject = Subject::counting(t);
+            subject.checkpoint(&[]).ok();
+            let calls = [subject.restore_call(&["-d"]).spawn(), subject.restore_call(&["-d"]).spawn()];
+            let done = calls.map(|call| call.wait(&t.runtime));
+            let worked = done.iter().filter(|output| output.status.success()).count();
+            let told: Vec<String> = done
+                .iter()
+                .map(|output| if output.status.success() { "ok".to_owned() } else { refusal(output) })
+                .collect();
+            if t.is_proa() {
+                assert_eq!(worked, 1, "{told:?}");
+                subject.counts_on(2);
+                subject.is_killed_and_deleted();
+            }
+            Ok(format!("{worked} worked: {}", told.join("; ")))
+        }),
+    ])
+}
+
 /// Milliseconds after which a command is killed.
 const DELAYS: [u64; 12] = [1, 3, 6, 10, 15, 20, 30, 45, 60, 80, 110, 150];
 
@@ -208,7 +248,11 @@ fn a_checkpoint_is_killed() -> Done {
             // It may have become as before, be half gone, or gone.
             if subject.state().is_some_and(|state| state["status"] == "running") {
                 let before = subject.count();
-                went_on += u32::from(look::eventually_within(Duration::from_secs(2), || subject.count() > before));
+                if look::eventually_within(Duration::from_secs(2), || subject.count() > before) {
+                    went_on += 1;
+                } else {
+                    left.push(format!("killed after {delay} ms: it is running, and does not go on"));
+                }
             }
             left.extend(takes_away(&subject, delay));
         }

@@ -2,20 +2,22 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
 use conformance::bundle::Bundle;
 use conformance::look;
-use conformance::runtime::Kind;
+use conformance::runtime::{Kind, Runtime};
 use conformance::test::{Done, Skip, Test};
 
 use super::subject::{COUNT, Subject, cgroups, eventually};
-use super::table::{Outcome, ok, refusal, rows};
+use super::table::{Outcome, ok, refusal, refused, rows};
 
 crate::cases! {
     it_counts_on,
     commands_after_a_restore,
     a_second_checkpoint,
     it_is_left_running,
+    images_of_another_runtime,
 }
 
 fn it_counts_on() -> Done {
@@ -201,4 +203,43 @@ fn another_bundle<'t>(subject: &Subject<'t>) -> Subject<'t> {
     let mut copy = Subject::new(t, Bundle { path: fresh.path, config: subject.bundle.config.clone() });
     copy.images.clone_from(&subject.images);
     copy
+}
+
+/// What runc has saved is restored by others, and the other way round: engines may change the runtime.
+fn images_of_another_runtime() -> Done {
+    let runc = |t: &Test<'_>| Runtime::new("/usr/sbin/runc".into(), &t.make_dir("runc"));
+    rows(&[
+        ("images that runc has made", &|t| {
+            let (runc, subject) = (runc(t), Subject::counter(t));
+            subject.bundle.write();
+            let bundle = ["-d".as_ref(), "--bundle".as_ref(), subject.bundle.path.as_os_str()];
+            let null = [Stdio::null(), Stdio::null(), Stdio::null()];
+            assert!(runc.call(["run", &subject.id]).options(&bundle).streams(null).output().status.success());
+            subject.counts_on(2);
+            let images = ["--image-path".as_ref(), subject.images.as_os_str()];
+            runc.call(["checkpoint", &subject.id]).options(&images).output().ok();
+            let frozen = subject.count();
+            let output = subject.restore(&[]);
+            if !output.status.success() {
+                subject.is_gone();
+                return refused(t, &output, &[]);
+            }
+            assert!(subject.counts_on(2) > frozen, "it begins anew");
+            subject.is_killed_and_deleted();
+            ok()
+        }),
+        ("images for runc", &|t| {
+            let (runc, subject) = (runc(t), Subject::counting(t));
+            subject.checkpoint(&[]).ok();
+            let frozen = subject.count();
+            let images = ["--image-path".as_ref(), subject.images.as_os_str()];
+            let bundle = ["-d".as_ref(), "--bundle".as_ref(), subject.bundle.path.as_os_str()];
+            let output = runc.call(["restore", &subject.id]).options(&images).options(&bundle).output();
+            if output.status.success() {
+                assert!(subject.counts_on(2) > frozen, "it begins anew");
+            }
+            runc.call(["delete", "--force", &subject.id]).output();
+            Ok(if output.status.success() { "ok".to_owned() } else { refusal(&output) })
+        }),
+    ])
 }

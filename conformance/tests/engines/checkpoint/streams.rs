@@ -10,7 +10,7 @@ use conformance::look;
 use conformance::test::{Done, Test};
 
 use super::subject::{Subject, eventually};
-use super::table::{Outcome, ok, rows};
+use super::table::{Outcome, ok, refused, rows};
 
 crate::cases! {
     a_terminal,
@@ -21,7 +21,10 @@ crate::cases! {
 const ANSWER: &str = "while read line; do echo got $line; done; exit 3";
 
 fn a_terminal() -> Done {
-    rows(&[("a terminal by --console-socket", &terminal)])
+    rows(&[
+        ("a terminal by --console-socket", &terminal),
+        ("a terminal, and restore -d without --console-socket", &without_socket),
+    ])
 }
 
 fn terminal(t: &Test<'_>) -> Outcome {
@@ -51,6 +54,23 @@ fn terminal(t: &Test<'_>) -> Outcome {
     );
     subject.is_killed_and_deleted();
     ok()
+}
+
+fn without_socket(t: &Test<'_>) -> Outcome {
+    let mut bundle = t.sh_bundle(ANSWER);
+    bundle.process("terminal", serde_json::json!(true));
+    let subject = Subject::new(t, bundle);
+    let socket = Receiver::listen(&t.file("first"));
+    let path = socket.path.to_str().expect("paths of tests are UTF-8");
+    subject.run_call().options(&["--console-socket", path]).output().ok();
+    let master = socket.terminal();
+    subject.checkpoint(&[]).ok();
+    drop(master);
+    let output = subject.restore(&[]);
+    if t.is_proa() {
+        subject.is_gone();
+    }
+    refused(t, &output, &["console"])
 }
 
 /// The ends of the pipes of a container that are the test's.

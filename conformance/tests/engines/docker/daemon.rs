@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use conformance::image::{BUSYBOX, Image};
 use conformance::look;
-use conformance::test::Done;
+use conformance::test::{Done, Skip};
 
 use crate::cli::{ok, sh, sleeper};
 use crate::command::{Call, Running};
@@ -17,6 +17,7 @@ crate::cases! {
     containers_survive_a_killed_daemon,
     users_of_the_containers_are_remapped,
     without_live_restore_they_end_with_it,
+    checkpoint_and_restore,
 }
 
 static DAEMON: Mutex<Option<Running>> = Mutex::new(None);
@@ -144,5 +145,37 @@ fn a_runtime_that_is_not_there() -> Done {
     let said = crate::cli::run("--runtime nosuch", &["true"]).fails();
     assert!(said.err.contains("nosuch"), "{}", said.err);
     assert_eq!(sh("--runtime proa", "echo fine"), "fine");
+    Ok(())
+}
+
+/// An experiment of Docker's, which restores only what needs no network of its own: to others it wants to give that of
+/// process 0, with any runtime.
+fn checkpoint_and_restore() -> Done {
+    stop();
+    start(&["--experimental"]);
+    let script = "n=0; while :; do n=$((n+1)); echo $n >/n; sleep 0.2; done";
+    let container = crate::cli::start("--network host", &["sh", "-c", script]);
+    let count = || container.call("exec", &["cat", "/n"]).run().out.trim().parse::<u32>().unwrap_or(0);
+    look::eventually("it to count", || count() > 2);
+    ok(&["checkpoint", "create", "--leave-running", &container.id, "first"]);
+    let before = count();
+    look::eventually("it to go on", || count() > before);
+    let last = count();
+    ok(&["checkpoint", "create", &container.id, "second"]);
+    let others = std::fs::read_to_string(super::SETTINGS).is_ok_and(|text| !text.contains("io.containerd.runc.v2"));
+    if others && !look::eventually_within(Duration::from_secs(3), || container.status() == "exited") {
+        container.ok("rm -f");
+        stop();
+        start(&[]);
+        return Err(Skip("Docker tells no other shim than io.containerd.runc.v2 to end what it has saved".to_owned()));
+    }
+    look::eventually("its end", || container.status() == "exited");
+    assert_eq!(ok(&["checkpoint", "ls", &container.id]).lines().count(), 3);
+    ok(&["start", "--checkpoint", "second", &container.id]);
+    look::eventually("it to count on", || count() > last);
+    assert!(look::is_alive(container.pid()));
+    container.ok("rm -f");
+    stop();
+    start(&[]);
     Ok(())
 }

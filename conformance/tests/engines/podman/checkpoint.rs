@@ -9,6 +9,7 @@ use conformance::look;
 use conformance::test::Done;
 
 use crate::cli::{Container, call, ok, start};
+use crate::command::Call;
 
 crate::cases! {
     checkpoint_and_restore,
@@ -21,6 +22,8 @@ crate::cases! {
     checkpoint_of_a_connection_without_the_flag,
     checkpoint_of_volumes_limits_and_privileges,
     checkpoint_statistics,
+    checkpoint_in_a_pod,
+    checkpoint_without_root,
 }
 
 const COUNT: &str = "n=0; while :; do n=$((n+1)); echo $n >/n; sleep 0.2; done";
@@ -229,5 +232,31 @@ fn checkpoint_statistics() -> Done {
     assert!(said.contains("runtime_checkpoint_duration") && said.contains("memwrite_time"), "{said}");
     let said = call(&["container", "restore", "--print-stats", &container.id]).run().text();
     assert!(said.contains("runtime_restore_duration"), "{said}");
+    Ok(())
+}
+
+/// A container that shares the namespaces of a pod, and comes back to them.
+fn checkpoint_in_a_pod() -> Done {
+    let (_dir, file) = archive();
+    ok(&["pod", "create", "--name", "old"]);
+    let container = counting("--pod old");
+    let last = checkpoint(&container, &format!("--export {file}"));
+    ok(&["pod", "rm", "-f", "-t", "0", "old"]);
+    ok(&["pod", "create", "--name", "new"]);
+    let id = ok(&["container", "restore", "--import", &file, "--pod", "new"]);
+    let container = Container { id };
+    assert!(count(&container) >= last, "it begins anew");
+    counts_on(&container, 2);
+    let infra = ok(&["pod", "inspect", "new", "--format", "{{.InfraContainerID}}"]);
+    let infra = Container { id: infra }.pid();
+    for kind in ["net", "ipc", "uts"] {
+        assert_eq!(look::namespace(container.pid(), kind), look::namespace(infra, kind), "{kind}");
+    }
+    Ok(())
+}
+
+fn checkpoint_without_root() -> Done {
+    let words = ["podman", "container", "checkpoint", "nobody"];
+    Call::new("as-user", &words).env("PODMAN_IGNORE_CGROUPSV1_WARNING", "1").run().fails().says("requires root");
     Ok(())
 }
