@@ -15,9 +15,9 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use std::path::PathBuf;
 
 pub(super) fn command(app: &App<'_>) -> Result<()> {
-    let setup = Setup::new(app, true)?;
+    let (setup, plan) = Setup::new(app, true)?;
     let root = StateRoot::create(&app.root)?;
-    let mut created = setup.create(&root, false)?;
+    let mut created = setup.create(plan, &root, false)?;
     match release(&setup, &mut created) {
         Ok(()) => {
             drop(created.undo.disarm());
@@ -39,8 +39,6 @@ fn release(setup: &Setup, created: &mut Created<'_>) -> Result<()> {
 /// The flags of create and run, and all that must be opened before anything is made.
 pub(super) struct Setup {
     bundle: Bundle,
-    id: String,
-    options: Options,
     pid_file: Option<PathBuf>,
     console_socket: Option<OwnedFd>,
     pidfd_socket: Option<OwnedFd>,
@@ -48,32 +46,32 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    pub(super) fn new(app: &App<'_>, detached: bool) -> Result<Setup> {
-        crate::state::check_id(app.arg(0))?;
+    /// With the plan of the container.
+    pub(super) fn new(app: &App<'_>, detached: bool) -> Result<(Setup, Plan)> {
+        let id = app.arg(0);
+        crate::state::check_id(id)?;
         let bundle = Bundle::read(app.value("bundle").unwrap_or("."), app.value("config"))?;
         let options = options(app)?;
         let spec = config::parse_spec(&bundle.text)?;
         let terminal = spec.process.as_ref().is_some_and(|process| process.terminal == Some(true));
         check_console(app, terminal, detached)?;
+        let plan = Plan::new(&spec, &bundle.path, id, &options, &Host::default())?;
+        drop(spec);
+        log::debug!("container {id}: root {}, cgroup {:?}", plan.root.path, plan.cgroup);
+        plan.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let connect = |name: &str, path: Option<&str>| path.map(|path| sockets::connect_stream(name, path)).transpose();
         let console_socket = connect("--console-socket", app.value("console-socket"))?;
         let pidfd_socket = connect("--pidfd-socket", app.value("pidfd-socket"))?;
         let pid_file = pid_file(app)?;
-        Ok(Setup { id: app.arg(0).to_owned(), bundle, options, pid_file, console_socket, pidfd_socket, terminal })
+        Ok((Setup { bundle, pid_file, console_socket, pidfd_socket, terminal }, plan))
     }
 
     pub(super) fn terminal(&self) -> bool {
         self.terminal
     }
 
-    /// Plans and makes the container.
-    pub(super) fn create<'a>(&self, root: &'a StateRoot, run: bool) -> Result<Created<'a>> {
-        let spec = config::parse_spec(&self.bundle.text)?;
-        let host = Host::default();
-        let plan = Plan::new(&spec, &self.bundle.path, &self.id, &self.options, &host)?;
-        drop(spec);
-        log::debug!("container {}: root {}, cgroup {:?}", self.id, plan.root.path, plan.cgroup);
-        plan.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    /// Makes the container.
+    pub(super) fn create<'a>(&self, plan: Plan, root: &'a StateRoot, run: bool) -> Result<Created<'a>> {
         let console_socket = match &self.console_socket {
             Some(fd) => Some(fd.try_clone().context(|| "--console-socket".to_owned())?),
             None => None,

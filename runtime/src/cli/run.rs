@@ -14,13 +14,13 @@ use rustix::fd::{AsFd, OwnedFd};
 
 pub(super) fn command(app: &App<'_>) -> Result<i32> {
     let detach = app.flag("detach");
-    let setup = Setup::new(app, detach)?;
+    let (setup, plan) = Setup::new(app, detach)?;
     let root = StateRoot::create(&app.root)?;
     let signals = if detach { None } else { Some(Signals::block()?) };
     if !detach && !app.flag("no-subreaper") {
         sys::set_child_subreaper().context(|| "become the reaper of the container's orphans".to_owned())?;
     }
-    let mut created = setup.create(&root, true)?;
+    let mut created = setup.create(plan, &root, true)?;
     let (notify, terminal) = match start(&setup, &mut created) {
         Ok(started) => started,
         Err(error) => return Err(created.take_back(error)),

@@ -31,8 +31,8 @@ impl Host {
         let mut text = [0u8; 4096];
         let path = "/proc/self/status";
         let length = crate::state::read_file(path, &mut text).context(|| format!("read {path}"))?;
-        let status = parse(&String::from_utf8_lossy(&text[..length]))
-            .ok_or_else(|| Error::Sys { what: format!("read {path}"), errno: Errno::INVAL })?;
+        let status =
+            parse(&text[..length]).ok_or_else(|| Error::Sys { what: format!("read {path}"), errno: Errno::INVAL })?;
         Ok(*self.status.get_or_init(|| status))
     }
 
@@ -87,10 +87,11 @@ pub(crate) fn is_in_user_namespace() -> bool {
     rustix::fs::stat("/proc/self/ns/user").is_ok_and(|stat| stat.st_ino != FIRST_USER_NAMESPACE)
 }
 
-fn parse(text: &str) -> Option<SelfStatus> {
+/// The program's name in it may be any bytes.
+fn parse(text: &[u8]) -> Option<SelfStatus> {
     let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        u64::from_str_radix(line.trim(), 16).ok()
+        let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name.as_bytes()))?;
+        u64::from_str_radix(std::str::from_utf8(line).ok()?.trim(), 16).ok()
     };
     Some(SelfStatus { permitted: field("CapPrm:")?, ignored_signals: field("SigIgn:")? })
 }
@@ -99,7 +100,7 @@ fn parse(text: &str) -> Option<SelfStatus> {
 mod tests {
     #[test]
     fn fields_are_hexadecimal() {
-        let text = "Name:\tx\nSigIgn:\t0000000000001000\nSigCgt:\t00\nCapPrm:\t000001ffffffffff\n";
+        let text = b"Name:\tx\nSigIgn:\t0000000000001000\nSigCgt:\t00\nCapPrm:\t000001ffffffffff\n";
         let status = super::parse(text).unwrap();
         assert_eq!((status.ignored_signals, status.permitted), (0x1000, 0x1ff_ffff_ffff));
     }
