@@ -62,11 +62,11 @@ const ENDING: i64 = 1000;
 type MadeContainer = (i32, Channel, Option<OwnedFd>);
 
 fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began: &mut bool) -> Result<MadeContainer> {
-    if !plan.namespaces.has_own(libc::CLONE_NEWUSER) && !rustix::process::geteuid().is_root() {
+    let story = Story::begin()?;
+    if !plan.namespaces.has_own(libc::CLONE_NEWUSER) && story.owner != 0 {
         return Err(bad("linux.namespaces", "without root privileges a container needs a user namespace"));
     }
     let entries = clone::open_namespaces(&plan.namespaces)?;
-    let story = Story::begin()?;
     let claim = writable::claim(plan)?;
     undo.host_mounts = host_mounts::before(plan)?.map(|mounts| (plan.root.path.to_string(), mounts));
     story.write(plan, undo, &plan.cgroup, None)?;
