@@ -4,20 +4,20 @@ use super::App;
 use super::flags::Parsed;
 use crate::config::{self, Bundle};
 use crate::error::{Context, Error, Result, bad};
-use crate::parent::create::{self, Created, Request};
+use crate::parent::create::{self, Channels, Created, Request};
 use crate::parent::{attach, notify, sockets};
 use crate::plan::{Host, Options, Plan, path_text};
 use crate::state::{SocketName, StateRoot};
-use crate::sync::Signal;
+use crate::sync::{Channel, Signal};
 use crate::sys;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use std::path::PathBuf;
 
 pub(super) fn command(app: &App<'_>) -> Result<()> {
-    let (setup, plan) = Setup::new(app, true)?;
+    let (setup, plan, channels) = Setup::new(app, true)?;
     let root = StateRoot::create(&app.root)?;
-    let mut created = setup.create(plan, &root, false)?;
+    let mut created = setup.create(plan, channels, &root, false)?;
     match release(&setup, &mut created) {
         Ok(()) => {
             drop(created.undo.disarm());
@@ -46,10 +46,12 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    /// With the plan of the container.
-    pub(super) fn new(app: &App<'_>, detached: bool) -> Result<(Setup, Plan)> {
+    /// With the plan of the container, and what its process and ours will talk through.
+    pub(super) fn new(app: &App<'_>, detached: bool) -> Result<(Setup, Plan, Channels)> {
         let id = app.arg(0);
         crate::state::check_id(id)?;
+        // First, so that its process's end has the lowest number: all others are closed by one call.
+        let (theirs, ours) = Channel::pair().context(|| "make a socket pair".to_owned())?;
         let bundle = Bundle::read(app.value("bundle").unwrap_or("."), app.value("config"))?;
         let options = options(app)?;
         let spec = config::parse_spec(&bundle.text)?;
@@ -63,7 +65,7 @@ impl Setup {
         let console_socket = connect("--console-socket", app.value("console-socket"))?;
         let pidfd_socket = connect("--pidfd-socket", app.value("pidfd-socket"))?;
         let pid_file = pid_file(app)?;
-        Ok((Setup { bundle, pid_file, console_socket, pidfd_socket, terminal }, plan))
+        Ok((Setup { bundle, pid_file, console_socket, pidfd_socket, terminal }, plan, Channels { theirs, ours }))
     }
 
     pub(super) fn terminal(&self) -> bool {
@@ -71,12 +73,18 @@ impl Setup {
     }
 
     /// Makes the container.
-    pub(super) fn create<'a>(&self, plan: Plan, root: &'a StateRoot, run: bool) -> Result<Created<'a>> {
+    pub(super) fn create<'a>(
+        &self,
+        plan: Plan,
+        channels: Channels,
+        root: &'a StateRoot,
+        run: bool,
+    ) -> Result<Created<'a>> {
         let console_socket = match &self.console_socket {
             Some(fd) => Some(fd.try_clone().context(|| "--console-socket".to_owned())?),
             None => None,
         };
-        create::create(plan, root, Request { config: &self.bundle.text, run, console_socket })
+        create::create(plan, channels, root, Request { config: &self.bundle.text, run, console_socket })
     }
 
     /// Tells whoever asked about the container's process.
