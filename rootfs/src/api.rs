@@ -2,7 +2,9 @@
 //!
 //! Which of the two is asked once, by the first mount that every container needs; the rest of the crate does not know.
 
+use crate::flags::{current_flags, to_ms, to_ms_mask};
 use crate::plan::{Attr, Filesystem, Propagation, PropagationKind};
+use crate::resolve::open_host;
 use crate::sys::{self, FdPath};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::CWD;
@@ -115,15 +117,31 @@ impl Api {
 
     /// Clones what is open alone, with attributes; false where they are to be set once it is attached.
     pub(crate) fn clone_with(&self, fd: BorrowedFd<'_>, attr: Attr) -> Result<(Tree, bool)> {
-        if self.trees.get() && self.setattr.get() && self.tree_attr.get() == Some(true) {
-            match sys::open_tree_attr(fd, attr.set, attr.clear) {
-                Err(errno) if missing(errno) => self.tree_attr.set(Some(false)),
-                tree => return tree.map(|fd| (Tree::Detached(fd), true)),
-            }
+        if let Some(tree) = self.clone_below(fd, c"", attr) {
+            return tree.map(|fd| (Tree::Detached(fd), true));
         }
         let tree = self.clone_fd(fd, false)?;
         let set = self.set_detached_attr(&tree, attr, false)?;
         Ok((tree, set))
+    }
+
+    /// Whether a clone may get its attributes at once.
+    pub(crate) fn has_one_call_clones(&self) -> bool {
+        self.trees.get() && self.setattr.get() && self.tree_attr.get() == Some(true)
+    }
+
+    /// The same of a path below an open directory that has no link in it; None where the kernel has no one call for it.
+    pub(crate) fn clone_below(&self, dir: BorrowedFd<'_>, path: &CStr, attr: Attr) -> Option<Result<OwnedFd>> {
+        if !self.has_one_call_clones() {
+            return None;
+        }
+        match sys::open_tree_attr(dir, path, attr.set, attr.clear) {
+            Err(errno) if missing(errno) => {
+                self.tree_attr.set(Some(false));
+                None
+            }
+            tree => Some(tree),
+        }
     }
 
     fn clone_at(&self, dir: BorrowedFd<'_>, path: &CStr, recursive: bool) -> Result<Tree> {
@@ -165,6 +183,23 @@ impl Api {
         }
     }
 
+    /// Mounts a tree on a path of the host.
+    pub(crate) fn attach_at(&self, tree: Tree, path: &CStr) -> Result<OwnedFd> {
+        match tree {
+            Tree::Detached(fd) => {
+                let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+                rustix::mount::move_mount(fd.as_fd(), c"", CWD, path, flags)?;
+                Ok(fd)
+            }
+            tree => self.attach(tree, open_host(path)?.as_fd(), || open_host(path)),
+        }
+    }
+
+    /// Mounts a tree on a path below an open directory that has no link in it.
+    pub(crate) fn attach_below(&self, tree: BorrowedFd<'_>, dir: BorrowedFd<'_>, path: &CStr) -> Result<()> {
+        rustix::mount::move_mount(tree, c"", dir, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    }
+
     /// Attributes of a tree that is attached nowhere; false where only an attached mount can be changed.
     pub(crate) fn set_detached_attr(&self, tree: &Tree, attr: Attr, recursive: bool) -> Result<bool> {
         match tree {
@@ -199,7 +234,7 @@ impl Api {
     ) -> Result<OwnedFd> {
         let read_only = attr & libc::MOUNT_ATTR_RDONLY;
         // Where mount(2) can say all of it, that is one call for six.
-        if !self.mount_at_once(filesystem, attr & !read_only, mode, target) {
+        if !self.mount_at_once(filesystem, attr & !read_only, mode, &FdPath::new(target)) {
             if let Some(fd) = self.detached(filesystem, attr, mode)? {
                 return self.attach(Tree::Detached(fd), target, again);
             }
@@ -223,7 +258,7 @@ impl Api {
         filesystem: &Filesystem,
         attr: u64,
         mode: Option<&CStr>,
-        target: BorrowedFd<'_>,
+        target: &FdPath,
     ) -> bool {
         let special = |byte: &u8| matches!(byte, b',' | b'\\' | b'"');
         let plain = |p: &crate::plan::Parameter| match &p.value {
@@ -235,7 +270,7 @@ impl Api {
         }
         let Ok(data) = data(filesystem, mode) else { return false };
         let (source, kind) = (filesystem.source.as_deref(), Some(&*filesystem.kind));
-        sys::mount(source, FdPath::new(target).as_c_str(), kind, to_ms(attr), data.as_deref()).is_ok()
+        sys::mount(source, target.as_c_str(), kind, to_ms(attr), data.as_deref()).is_ok()
     }
 
     /// A new file system attached nowhere; None where the kernel or the words ask for mount(2).
@@ -329,59 +364,4 @@ fn data(filesystem: &Filesystem, mode: Option<&CStr>) -> Result<Option<CString>>
         return Ok(None);
     }
     CString::new(text).map(Some).map_err(|_| Errno::INVAL)
-}
-
-/// statvfs(3); not in every C library's headers.
-const ST_RELATIME: libc::c_ulong = 4096;
-
-/// The MS_* flags of the mount that `fd` is in.
-fn current_flags(fd: BorrowedFd<'_>) -> Result<u64> {
-    let bits = rustix::fs::fstatvfs(fd)?.f_flag.bits();
-    let map = [
-        (libc::ST_RDONLY, libc::MS_RDONLY),
-        (libc::ST_NOSUID, libc::MS_NOSUID),
-        (libc::ST_NODEV, libc::MS_NODEV),
-        (libc::ST_NOEXEC, libc::MS_NOEXEC),
-        (libc::ST_NOATIME, libc::MS_NOATIME),
-        (libc::ST_NODIRATIME, libc::MS_NODIRATIME),
-        (ST_RELATIME, libc::MS_RELATIME),
-    ];
-    Ok(map.iter().filter(|(st, _)| bits & *st != 0).map(|(_, ms)| *ms).sum())
-}
-
-/// The MOUNT_ATTR_* that the mount of `fd` has.
-pub(crate) fn current_attr(fd: BorrowedFd<'_>) -> Result<u64> {
-    let now = current_flags(fd)?;
-    let map = [
-        (libc::MS_RDONLY, libc::MOUNT_ATTR_RDONLY),
-        (libc::MS_NOSUID, libc::MOUNT_ATTR_NOSUID),
-        (libc::MS_NODEV, libc::MOUNT_ATTR_NODEV),
-        (libc::MS_NOEXEC, libc::MOUNT_ATTR_NOEXEC),
-        (libc::MS_NOATIME, libc::MOUNT_ATTR_NOATIME),
-        (libc::MS_NODIRATIME, libc::MOUNT_ATTR_NODIRATIME),
-    ];
-    Ok(map.iter().filter(|(ms, _)| now & *ms != 0).map(|(_, attr)| *attr).sum())
-}
-
-fn to_ms(attr: u64) -> u64 {
-    let map = [
-        (libc::MOUNT_ATTR_RDONLY, libc::MS_RDONLY),
-        (libc::MOUNT_ATTR_NOSUID, libc::MS_NOSUID),
-        (libc::MOUNT_ATTR_NODEV, libc::MS_NODEV),
-        (libc::MOUNT_ATTR_NOEXEC, libc::MS_NOEXEC),
-        (libc::MOUNT_ATTR_NODIRATIME, libc::MS_NODIRATIME),
-        (libc::MOUNT_ATTR_NOSYMFOLLOW, 256),
-    ];
-    let atime = match attr & libc::MOUNT_ATTR__ATIME {
-        libc::MOUNT_ATTR_NOATIME => libc::MS_NOATIME,
-        libc::MOUNT_ATTR_STRICTATIME => libc::MS_STRICTATIME,
-        _ => 0,
-    };
-    map.iter().filter(|(from, _)| attr & from != 0).map(|(_, ms)| *ms).sum::<u64>() | atime
-}
-
-/// Like `to_ms`, for bits to clear: the whole access time field.
-fn to_ms_mask(clear: u64) -> u64 {
-    let atime = libc::MS_NOATIME | libc::MS_STRICTATIME | libc::MS_RELATIME;
-    to_ms(clear & !libc::MOUNT_ATTR__ATIME) | if clear & libc::MOUNT_ATTR__ATIME != 0 { atime } else { 0 }
 }

@@ -18,6 +18,7 @@ mod copy_up;
 mod devices;
 mod enter;
 mod error;
+mod flags;
 mod host;
 pub mod image;
 mod masks;
@@ -88,9 +89,7 @@ impl<'p> Root<'p> {
                 if shared {
                     enter::make_parent_private(place)?;
                 }
-                let target = Item::Root.at("open", resolve::open_host(place))?;
-                let again = || resolve::open_host(place);
-                Item::Root.at("bind to itself", api.attach(tree, target.as_fd(), again))?
+                Item::Root.at("bind to itself", api.attach_at(tree, place))?
             }
         };
         if plan.mounts_are == MountsAre::TheHosts {
@@ -141,8 +140,10 @@ impl<'p> Root<'p> {
 
     /// Read-only paths, masked paths, then all that is read-only as a whole.
     pub fn restrict(&mut self) -> Result<()> {
-        self.make_paths_read_only()?;
-        self.mask_paths()?;
+        let proc = self.open_proc();
+        self.make_paths_read_only(proc.as_ref())?;
+        self.mask_paths(proc.as_ref())?;
+        proc.into_iter().for_each(|fd| self.api.leave(fd));
         let read_only = Attr { set: options::RDONLY, ..Attr::default() };
         for mount in &self.read_only_later {
             Item::Root.at("make a mount read-only", self.api.set_attr(mount.as_fd(), read_only, false))?;

@@ -3,12 +3,14 @@
 use crate::api::Tree;
 use crate::copy_up::copy_up;
 use crate::error::{Item, Result};
+use crate::flags::current_attr;
 use crate::options::{NOSYMFOLLOW, RDONLY};
 use crate::plan::{Attr, Filesystem, Mount, What};
 use crate::resolve::{Missing, make};
-use crate::{Root, Sources, api};
+use crate::sys::FdPath;
+use crate::{Root, Sources};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs, openat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, fstatfs, openat, unlinkat};
 use rustix::io::Errno;
 use std::ffi::CStr;
 use std::io::Write;
@@ -122,7 +124,7 @@ impl<'p> Root<'p> {
     ) -> Result<()> {
         match set(attr) {
             Err(Errno::PERM) if self.plan.userns => {
-                let locked = item.at("read flags", api::current_attr(mount))?;
+                let locked = item.at("read flags", current_attr(mount))?;
                 if locked & attr.explicit_clear != 0 {
                     return item.fail("clear a flag that the host's mount has locked", Errno::PERM);
                 }
@@ -137,14 +139,7 @@ impl<'p> Root<'p> {
     fn mount_filesystem(&mut self, item: Item, mount: &Mount, filesystem: &Filesystem) -> Result<Option<OwnedFd>> {
         let kind = filesystem.kind.to_bytes();
         let proc = kind == b"proc";
-        let (target, made) = if proc || kind == b"sysfs" {
-            (self.real_directory(item, &mount.destination)?, false)
-        } else {
-            self.target(item, &mount.destination, Missing::Directory, || false)?
-        };
         let tmpfs = kind == b"tmpfs";
-        let mode = if tmpfs && !made { inherited_mode(item, filesystem, target.as_fd())? } else { None };
-        let mode = mode.as_ref().map(|text| CStr::from_bytes_until_nul(text).unwrap_or(c"755"));
         let mut attr = mount.attr.unwrap_or_default().set;
         let is_dev = mount.destination.to_bytes() == b"/dev";
         let later = attr & RDONLY != 0 && (tmpfs || is_dev);
@@ -153,12 +148,19 @@ impl<'p> Root<'p> {
         }
         let kept = proc && self.plan.keep_procfs;
         let plain = mount.recursive.is_none() && mount.propagation.is_empty() && attr & RDONLY == 0 && !later;
-        if plain
-            && !is_dev
-            && !kept
-            && !filesystem.copy_up
-            && self.api.mount_at_once(filesystem, attr, mode, target.as_fd())
-        {
+        let at_once = plain && !is_dev && !kept && !filesystem.copy_up;
+        let real = proc || kind == b"sysfs";
+        if at_once && !real && self.mount_in_fresh(&mount.destination, filesystem, attr) {
+            return Ok(None);
+        }
+        let (target, made) = if real {
+            (self.real_directory(item, &mount.destination)?, false)
+        } else {
+            self.target(item, &mount.destination, Missing::Directory, || false)?
+        };
+        let mode = if tmpfs && !made { inherited_mode(item, filesystem, target.as_fd())? } else { None };
+        let mode = mode.as_ref().map(|text| CStr::from_bytes_until_nul(text).unwrap_or(c"755"));
+        if at_once && self.api.mount_at_once(filesystem, attr, mode, &FdPath::new(target.as_fd())) {
             self.api.leave(target);
             return Ok(None);
         }
@@ -186,6 +188,23 @@ impl<'p> Root<'p> {
             self.procfs = Some(item.at("keep", rustix::io::fcntl_dupfd_cloexec(&mounted, 3))?);
         }
         Ok(Some(mounted))
+    }
+
+    /// Mounts on a new directory in what is fresh, by its path; false where that is not so simple.
+    fn mount_in_fresh(&mut self, destination: &CStr, filesystem: &Filesystem, attr: u64) -> bool {
+        self.linked = false;
+        let Some((path, dir)) = &self.fresh else { return false };
+        let Some(name) = name_in(path, destination) else { return false };
+        let Some(target) = FdPath::of_name(dir.as_fd(), name) else { return false };
+        if make(dir.as_fd(), name, false).is_err() {
+            return false;
+        }
+        let mounted = self.api.mount_at_once(filesystem, attr, None, &target);
+        if !mounted {
+            // To be made anew.
+            unlinkat(dir, name, AtFlags::REMOVEDIR).ok();
+        }
+        mounted
     }
 
     /// proc and sysfs go on a directory that no link leads to: what is written to them later must be them
@@ -273,7 +292,7 @@ fn make_in(dir: BorrowedFd<'_>, name: &CStr, missing: Missing) -> rustix::io::Re
     openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
-fn is_procfs(fd: BorrowedFd<'_>) -> bool {
+pub(crate) fn is_procfs(fd: BorrowedFd<'_>) -> bool {
     fstatfs(fd).is_ok_and(|fs| fs.f_type == rustix::fs::PROC_SUPER_MAGIC)
 }
 

@@ -41,18 +41,20 @@ fn setattr(dir: BorrowedFd<'_>, path: &CStr, flags: i32, attr: &libc::mount_attr
     if rc == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
-/// open_tree_attr(2), Linux 6.15: clones the mount that `fd` is in from there on, alone, with attributes.
-pub(crate) fn open_tree_attr(fd: BorrowedFd<'_>, set: u64, clear: u64) -> Result<OwnedFd> {
+/// open_tree_attr(2), Linux 6.15: clones a mount from this path on, below an open directory or empty, alone, with
+/// attributes. No link is followed at its end.
+pub(crate) fn open_tree_attr(dir: BorrowedFd<'_>, path: &CStr, set: u64, clear: u64) -> Result<OwnedFd> {
     /// The same number on all architectures; no libc has it yet.
     const SYS_OPEN_TREE_ATTR: libc::c_long = 467;
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as libc::c_uint;
+    let at = (libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) as libc::c_uint;
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | at;
     let attr = libc::mount_attr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd: 0 };
     // SAFETY: the path ends in NUL and `attr` lives until the call returns; the kernel reads size_of::<mount_attr>().
     let rc = unsafe {
         libc::syscall(
             SYS_OPEN_TREE_ATTR,
-            fd.as_raw_fd(),
-            c"".as_ptr(),
+            dir.as_raw_fd(),
+            path.as_ptr(),
             flags,
             &raw const attr,
             size_of::<libc::mount_attr>(),
@@ -214,11 +216,21 @@ fn last_errno() -> Errno {
 }
 
 /// The path `/proc/self/fd/N`, for calls that take no descriptor. Made without allocation.
-pub(crate) struct FdPath([u8; 32]);
+pub(crate) struct FdPath([u8; 64]);
 
 impl FdPath {
+    /// Of something in an open directory; None if its name is long.
+    pub(crate) fn of_name(dir: BorrowedFd<'_>, name: &CStr) -> Option<FdPath> {
+        let FdPath(mut text) = FdPath::new(dir);
+        let end = text.iter().position(|byte| *byte == 0)?;
+        let room = text.get_mut(end..end + 1 + name.count_bytes() + 1)?;
+        room[0] = b'/';
+        room[1..].copy_from_slice(name.to_bytes_with_nul());
+        Some(FdPath(text))
+    }
+
     pub(crate) fn new(fd: BorrowedFd<'_>) -> FdPath {
-        let mut text = [0u8; 32];
+        let mut text = [0u8; 64];
         let prefix = b"/proc/self/fd/";
         text[..prefix.len()].copy_from_slice(prefix);
         let (mut number, mut digits, mut at) = (fd.as_raw_fd().unsigned_abs(), [0u8; 10], 0);
@@ -266,6 +278,9 @@ mod tests {
             // SAFETY: the number is only printed, never used as a descriptor.
             let fd = unsafe { BorrowedFd::borrow_raw(n) };
             assert_eq!(FdPath::new(fd).as_c_str().to_str().unwrap(), format!("/proc/self/fd/{n}"));
+            let of_name = |name: &CStr| Some(FdPath::of_name(fd, name)?.as_c_str().to_str().unwrap().to_owned());
+            assert_eq!(of_name(c"pts"), Some(format!("/proc/self/fd/{n}/pts")));
+            assert_eq!(of_name(&std::ffi::CString::new("x".repeat(60)).unwrap()), None);
         }
     }
 }

@@ -38,9 +38,8 @@ pub fn state(text: &str) {
 /// linux.seccomp, to a program: jumps that lead somewhere, ends that return.
 pub fn seccomp(text: &str) {
     let Ok(given) = serde_json::from_str::<spec::Seccomp<'_>>(text) else { return };
-    let mut warnings = Vec::new();
-    let Ok(profile) = seccomp_profile(&given, &mut warnings) else { return };
-    let program = profile.compile();
+    let Ok(profile) = seccomp_profile(&given) else { return };
+    let program = profile.compile().0;
     if program.len() > MAX_INSTRUCTIONS {
         return;
     }

@@ -12,11 +12,12 @@ use super::verify::{self, Held};
 use super::{cgroup_images, mount_images, pages};
 use crate::child::Entry;
 use crate::error::{Context, Error, Result, bad};
+use crate::parent::create::Channels;
 use crate::parent::story::Story;
 use crate::parent::{Undo, clone, create, describe, hooks, limits, mapped_ids, net_devices, rootless, story, writable};
 use crate::plan::{LANDLOCK_ANNOTATION, Label, NAMESPACES, Plan, path_text};
 use crate::state::{Init, ProcessStat, Restore, StateRoot};
-use crate::sync::{Channel, Failure, Item, Message, Signal};
+use crate::sync::{Failure, Item, Message, Signal};
 use crate::sys;
 use rootfs::Sources;
 use rootfs::plan::{CText, MountsAre};
@@ -74,7 +75,12 @@ impl Restored<'_> {
 }
 
 /// Brings a container back. On failure nothing of it is left.
-pub(crate) fn restore<'a>(mut plan: Plan, root: &'a StateRoot, request: &Request<'_>) -> Result<Restored<'a>> {
+pub(crate) fn restore<'a>(
+    mut plan: Plan,
+    channels: Channels,
+    root: &'a StateRoot,
+    request: &Request<'_>,
+) -> Result<Restored<'a>> {
     options::need_root("restore")?;
     check(&plan)?;
     let images = Images::open(&request.flags.image_path)?;
@@ -85,7 +91,7 @@ pub(crate) fn restore<'a>(mut plan: Plan, root: &'a StateRoot, request: &Request
     let mut undo = Undo::new(root, dir);
     let mut hooks_began = false;
     let made = Making { plan: &mut plan, request, images: &images, undo: &mut undo, hooks_began: &mut hooks_began }
-        .make(&criu, &streams);
+        .make(&criu, channels, &streams);
     match made {
         Ok(Made { init, console, story, held, cgroup }) => {
             Ok(Restored { plan, pid: init.pid, console, undo, init, story, held, cgroup })
@@ -139,7 +145,7 @@ struct Made {
 }
 
 impl Making<'_, '_> {
-    fn make(mut self, criu: &Criu, streams: &[Option<String>; 3]) -> Result<Made> {
+    fn make(mut self, criu: &Criu, channels: Channels, streams: &[Option<String>; 3]) -> Result<Made> {
         let entries = clone::open_namespaces(&self.plan.namespaces)?;
         let mut story = Story::begin()?;
         story.restore = Some(Restore::UnderWay);
@@ -163,7 +169,7 @@ impl Making<'_, '_> {
         let mut options = self.options(&places_path, &wanted, streams, &entries, &again);
         let places: Vec<Place> = wanted.iter().filter_map(place).collect();
 
-        let (ours, theirs) = Channel::pair().context(|| "make a socket pair".to_owned())?;
+        let Channels { theirs, ours } = channels;
         let keep: Vec<BorrowedFd<'_>> =
             entries.iter().map(|entry| entry.fd.as_fd()).chain(again.iter().map(AsFd::as_fd)).collect();
         let needed: Vec<BorrowedFd<'_>> = [theirs.fd()].into_iter().chain(sources.descriptors()).collect();

@@ -8,7 +8,7 @@ use crate::sys;
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, fstat, makedev, mkdirat, openat, openat2};
 use rustix::io::Errno;
-use rustix::process::{chdir, fchdir};
+use rustix::process::fchdir;
 use std::ffi::{CStr, CString};
 
 /// Where the standard streams come from.
@@ -19,14 +19,12 @@ pub(crate) enum Stdio {
     Terminal(OwnedFd),
 }
 
-/// `HOME=...`, NUL at the end.
-pub(crate) struct Home([u8; Home::SIZE]);
+/// `HOME=...`
+pub(crate) struct Home(CString);
 
 impl Home {
-    const SIZE: usize = 4096 + 8;
-
     pub(crate) fn as_c_str(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.0).unwrap_or(c"HOME=/")
+        &self.0
     }
 }
 
@@ -49,7 +47,7 @@ pub(crate) fn become_root() -> Result<()> {
     Ok(())
 }
 
-/// Everything but finding and executing the program. Must run inside the container's root.
+/// Everything but finding and executing the program. Must run in the root directory of the container.
 pub(crate) fn take_identity(
     process: &Process,
     stdio: Stdio,
@@ -70,9 +68,9 @@ pub(crate) fn take_identity(
     }
     labels.label_program(&process.labels)?;
     schedule(process)?;
-    // The root needs neither making nor checking.
+    // The root needs neither making nor checking, and the process is there.
     let cwd = if &*process.cwd == c"/" { None } else { Some(make_cwd(process)?) };
-    let enter = || cwd.as_ref().map_or_else(|| chdir(c"/"), fchdir);
+    let enter = || cwd.as_ref().map_or(Ok(()), fchdir);
     let home = if process.needs_home { Some(find_home(process.uid)) } else { None };
     rustix::process::umask(Mode::from_raw_mode(process.umask));
     if process.no_new_privileges {
@@ -251,13 +249,17 @@ fn change_ids(process: &Process) -> Result<()> {
     if process.uid != 0 {
         property("process.capabilities: keep them over the change of user", sys::keep_capabilities())?;
     }
-    match sys::set_groups(&process.groups) {
-        // A user namespace may forbid it; then there must be nothing to set.
-        Err(Errno::PERM) if process.groups.is_empty() => {}
-        done => property("process.user.additionalGids", done)?,
+    if !process.groups.is_empty() || !process.has_no_groups {
+        match sys::set_groups(&process.groups) {
+            // A user namespace may forbid it; then there must be nothing to set.
+            Err(Errno::PERM) if process.groups.is_empty() => {}
+            done => property("process.user.additionalGids", done)?,
+        }
     }
-    property("process.user.gid", sys::set_gid(process.gid))?;
-    property("process.user.uid", sys::set_uid(process.uid))?;
+    if !process.has_ids {
+        property("process.user.gid", sys::set_gid(process.gid))?;
+        property("process.user.uid", sys::set_uid(process.uid))?;
+    }
     // What loading a filter needs is given back then.
     let borrowed = filter::borrowed_capabilities(process);
     let (effective, permitted) = (sets.effective.0 | borrowed, sets.permitted.0 | borrowed);
@@ -270,53 +272,57 @@ fn change_ids(process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// The largest /etc/passwd that is read.
+/// The largest /etc/passwd that is read, and the largest part of it at once.
 const MAX_PASSWD: usize = 1 << 20;
+const WINDOW: usize = 8192;
 
-/// HOME from the container's /etc/passwd by uid, else `/`. The file is the image's: it may be anything.
+/// HOME from the container's /etc/passwd by uid, else `/`.
 fn find_home(uid: u32) -> Home {
-    let mut home = Home([0; Home::SIZE]);
-    home.0[..6].copy_from_slice(b"HOME=/");
+    Home(home_in_passwd(uid).unwrap_or_else(|| c"HOME=/".to_owned()))
+}
+
+/// The file is the image's: it may be anything.
+fn home_in_passwd(uid: u32) -> Option<CString> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let opened = match openat2(CWD, c"/etc/passwd", flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
         Err(Errno::NOSYS | Errno::PERM) => openat(CWD, c"/etc/passwd", flags | OFlags::NOFOLLOW, Mode::empty()),
         opened => opened,
     };
-    let Ok(file) = opened else { return home };
-    if !fstat(&file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile) {
-        return home;
+    let file = opened.ok()?;
+    if FileType::from_raw_mode(fstat(&file).ok()?.st_mode) != FileType::RegularFile {
+        return None;
     }
-    let mut window = [0u8; 8192];
-    let (mut filled, mut total) = (0, 0);
+    // Not on the stack: most of it is never touched.
+    let mut window: Vec<u8> = Vec::with_capacity(WINDOW);
+    let mut total = 0;
     while total < MAX_PASSWD {
-        let Ok(read) = rustix::io::read(&file, &mut window[filled..]) else { break };
-        (filled, total) = (filled + read, total + read);
-        let end = match window[..filled].iter().rposition(|byte| *byte == b'\n') {
+        let read = rustix::io::read(&file, rustix::buffer::spare_capacity(&mut window)).ok()?;
+        total += read;
+        let end = match window.iter().rposition(|byte| *byte == b'\n') {
             Some(end) => end + 1,
             // A last line without newline, or one too long to be an entry.
-            None => filled,
+            None => window.len(),
         };
         if let Some(dir) = window[..end].split(|byte| *byte == b'\n').find_map(|line| home_of(line, uid)) {
-            let end = 5 + dir.len();
-            home.0[5..end].copy_from_slice(dir);
-            home.0[end] = 0;
-            return home;
+            return CString::new([b"HOME=", dir].concat()).ok();
         }
         if read == 0 {
             break;
         }
-        window.copy_within(end..filled, 0);
-        filled -= end;
+        window.drain(..end);
     }
-    home
+    None
 }
+
+/// The longest directory that counts, PATH_MAX of linux/limits.h.
+const MAX_HOME: usize = 4096;
 
 /// The sixth field of a line whose third is `uid`.
 fn home_of(line: &[u8], uid: u32) -> Option<&[u8]> {
     let mut fields = line.split(|byte| *byte == b':');
     let id = std::str::from_utf8(fields.nth(2)?).ok()?;
     let dir = fields.nth(2)?;
-    let fits = !dir.is_empty() && dir.len() < Home::SIZE - 6 && !dir.contains(&0);
+    let fits = !dir.is_empty() && dir.len() < MAX_HOME && !dir.contains(&0);
     (id.parse() == Ok(uid) && fits).then_some(dir)
 }
 

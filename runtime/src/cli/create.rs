@@ -5,20 +5,20 @@ use super::flags::Parsed;
 use crate::checkpoint::{self, Flags, Request as RestoreRequest, Restored};
 use crate::config::{self, Bundle};
 use crate::error::{Context, Error, Result, bad};
-use crate::parent::create::{self, Created, Request};
+use crate::parent::create::{self, Channels, Created, Request};
 use crate::parent::{attach, notify, sockets};
 use crate::plan::{Host, Options, Plan, path_text};
 use crate::state::{SocketName, StateRoot};
-use crate::sync::Signal;
+use crate::sync::{Channel, Signal};
 use crate::sys;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, unlinkat};
 use std::path::PathBuf;
 
 pub(super) fn command(app: &App<'_>) -> Result<()> {
-    let setup = Setup::new(app, true)?;
+    let (setup, plan, channels) = Setup::new(app, true)?;
     let root = StateRoot::create(&app.root)?;
-    let mut created = setup.create(&root, false)?;
+    let mut created = setup.create(plan, channels, &root, false)?;
     match release(&setup, &mut created) {
         Ok(()) => {
             drop(created.undo.disarm());
@@ -40,8 +40,6 @@ fn release(setup: &Setup, created: &mut Created<'_>) -> Result<()> {
 /// The flags of create and run, and all that must be opened before anything is made.
 pub(super) struct Setup {
     bundle: Bundle,
-    id: String,
-    options: Options,
     pid_file: Option<PathBuf>,
     console_socket: Option<OwnedFd>,
     pidfd_socket: Option<OwnedFd>,
@@ -49,45 +47,56 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    pub(super) fn new(app: &App<'_>, detached: bool) -> Result<Setup> {
-        crate::state::check_id(app.arg(0))?;
+    /// With the plan of the container, and what its process and ours will talk through.
+    pub(super) fn new(app: &App<'_>, detached: bool) -> Result<(Setup, Plan, Channels)> {
+        let id = app.arg(0);
+        crate::state::check_id(id)?;
+        // First, so that its process's end has the lowest number: all others are closed by one call.
+        let (theirs, ours) = Channel::pair().context(|| "make a socket pair".to_owned())?;
         let bundle = Bundle::read(app.value("bundle").unwrap_or("."), app.value("config"))?;
         let options = options(app)?;
         let spec = config::parse_spec(&bundle.text)?;
         let terminal = spec.process.as_ref().is_some_and(|process| process.terminal == Some(true));
         check_console(app, terminal, detached)?;
+        let plan = Plan::new(&spec, &bundle.path, id, &options, &Host::default())?;
+        drop(spec);
+        log::debug!("container {id}: root {}, cgroup {:?}", plan.root.path, plan.cgroup);
+        plan.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let connect = |name: &str, path: Option<&str>| path.map(|path| sockets::connect_stream(name, path)).transpose();
         let console_socket = connect("--console-socket", app.value("console-socket"))?;
         let pidfd_socket = connect("--pidfd-socket", app.value("pidfd-socket"))?;
         let pid_file = pid_file(app)?;
-        Ok(Setup { id: app.arg(0).to_owned(), bundle, options, pid_file, console_socket, pidfd_socket, terminal })
+        Ok((Setup { bundle, pid_file, console_socket, pidfd_socket, terminal }, plan, Channels { theirs, ours }))
     }
 
     pub(super) fn terminal(&self) -> bool {
         self.terminal
     }
 
-    /// Plans and makes the container.
-    pub(super) fn create<'a>(&self, root: &'a StateRoot, run: bool) -> Result<Created<'a>> {
-        let spec = config::parse_spec(&self.bundle.text)?;
-        let host = Host::default();
-        let plan = Plan::new(&spec, &self.bundle.path, &self.id, &self.options, &host)?;
-        drop(spec);
-        log::debug!("container {}: root {}, cgroup {:?}", self.id, plan.root.path, plan.cgroup);
-        plan.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    /// Makes the container.
+    pub(super) fn create<'a>(
+        &self,
+        plan: Plan,
+        channels: Channels,
+        root: &'a StateRoot,
+        run: bool,
+    ) -> Result<Created<'a>> {
         let console_socket = match &self.console_socket {
             Some(fd) => Some(fd.try_clone().context(|| "--console-socket".to_owned())?),
             None => None,
         };
-        create::create(plan, root, Request { config: &self.bundle.text, run, console_socket })
+        create::create(plan, channels, root, Request { config: &self.bundle.text, run, console_socket })
     }
 
-    /// Plans and brings the container back.
-    pub(super) fn restore<'a>(&self, app: &App<'_>, root: &'a StateRoot, flags: &Flags) -> Result<Restored<'a>> {
-        let spec = config::parse_spec(&self.bundle.text)?;
-        let plan = Plan::new(&spec, &self.bundle.path, &self.id, &self.options, &Host::default())?;
-        drop(spec);
-        plan.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    /// Brings the container back.
+    pub(super) fn restore<'a>(
+        &self,
+        app: &App<'_>,
+        plan: Plan,
+        channels: Channels,
+        root: &'a StateRoot,
+        flags: &Flags,
+    ) -> Result<Restored<'a>> {
         let request = RestoreRequest {
             flags,
             config: &self.bundle.text,
@@ -95,7 +104,7 @@ impl Setup {
             lsm_profile: app.value("lsm-profile"),
             lsm_mount_context: app.value("lsm-mount-context"),
         };
-        let mut restored = checkpoint::restore(plan, root, &request)?;
+        let mut restored = checkpoint::restore(plan, channels, root, &request)?;
         if let (Some(socket), Some(master)) = (&self.console_socket, &restored.console) {
             let sent = crate::sync::send_descriptor(socket.as_fd(), b"/dev/ptmx", master.as_fd());
             if let Err(error) = sent.context(|| "--console-socket: send the terminal".to_owned()) {

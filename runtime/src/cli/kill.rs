@@ -2,7 +2,6 @@
 
 use super::{App, with_record};
 use crate::error::{Error, Result};
-use crate::state::{Status, view};
 
 /// Names without SIG, at their numbers on x86 and arm.
 const NAMES: [&str; 31] = [
@@ -19,36 +18,32 @@ pub(super) fn command(app: &App<'_>) -> Result<()> {
     let signal = parse(word).ok_or_else(|| Error::Usage(format!("unknown signal {word:?}")))?;
     let all = app.flag("all");
     with_record(app, |_, dir, record| {
-        let (status, init) = view(dir, record)?;
-        let cgroup = record.cgroup.open()?;
-        let Some(init) = init.filter(|_| status != Status::Stopped) else {
+        let Some(init) = record.init.map(|init| init.open(record)).transpose()?.flatten() else {
             // Processes can outlive an init without a pid namespace, and engines end them so; any other signal is
             // refused, as the container does not run (runtime.md, Kill). With one, what is in the cgroup is not its own.
             let ending = !record.own_pid_namespace() && (all || signal == libc::SIGKILL);
-            if let (true, Some(cgroup)) = (ending, &cgroup)
+            if ending
                 && !record.cgroup.is_disabled()
+                && let Some(cgroup) = record.cgroup.open()?
                 && !cgroup.procs()?.is_empty()
             {
                 return Ok(cgroup.signal(signal)?);
             }
             return if all { Ok(()) } else { Err(Error::NotRunning(dir.id.clone())) };
         };
-        match cgroup {
-            Some(cgroup)
-                if !record.cgroup.is_disabled() && signal == libc::SIGKILL && (all || !record.own_pid_namespace()) =>
-            {
-                cgroup.kill()?;
-            }
-            Some(cgroup) if !record.cgroup.is_disabled() && all => cgroup.signal(signal)?,
-            cgroup => {
-                if !init.signal(signal)? {
-                    return Err(Error::NotRunning(dir.id.clone()));
-                }
-                // On cgroup v1 a frozen process dies only once it is thawed, whoever has frozen it.
-                if let (libc::SIGKILL, Some(cgroup)) = (signal, cgroup) {
-                    cgroup.let_die()?;
-                }
-            }
+        let kill = signal == libc::SIGKILL;
+        if (all || (kill && !record.own_pid_namespace()))
+            && !record.cgroup.is_disabled()
+            && let Some(cgroup) = record.cgroup.open()?
+        {
+            return Ok(if kill { cgroup.kill()? } else { cgroup.signal(signal)? });
+        }
+        if !init.signal(signal)? {
+            return Err(Error::NotRunning(dir.id.clone()));
+        }
+        // On cgroup v1 a frozen process dies only once it is thawed, whoever has frozen it.
+        if kill && let Some(cgroup) = record.cgroup.open()? {
+            cgroup.let_die()?;
         }
         Ok(())
     })

@@ -3,7 +3,8 @@
 use super::state::State;
 use super::{App, print};
 use crate::error::{Error, Result};
-use crate::state::{StateDir, StateRoot};
+use crate::state::{StateDir, StateRoot, parse_record};
+use std::cell::OnceCell;
 
 pub(super) fn command(app: &App<'_>) -> Result<()> {
     let json = match app.value("format").unwrap_or("table") {
@@ -18,19 +19,19 @@ pub(super) fn command(app: &App<'_>) -> Result<()> {
         }
         None => None,
     };
+    let names = root.as_ref().map(StateRoot::names).transpose()?.unwrap_or_default();
     let (mut lines, mut rows) = (String::new(), vec![HEADER.map(str::to_owned)]);
     let mut users = Users::default();
     // One after another: there may be more of them than descriptors.
-    for name in root.as_ref().map(StateRoot::names).transpose()?.unwrap_or_default() {
-        let Some(dir) = root.as_ref().map(|root| root.find(&name)).transpose()?.flatten() else { continue };
+    for (root, name) in root.iter().flat_map(|root| names.iter().map(move |name| (root, name))) {
         if app.flag("quiet") {
-            if dir.is_recorded() {
-                lines.push_str(&name);
+            if root.find(name)?.is_some_and(|dir| dir.is_recorded()) {
+                lines.push_str(name);
                 lines.push('\n');
             }
             continue;
         }
-        let shown = with_state(&dir, &mut users, |state| {
+        let shown = with_state(root, name, &mut users, |state| {
             if !json {
                 rows.push(row(state));
                 return Ok(());
@@ -39,9 +40,10 @@ pub(super) fn command(app: &App<'_>) -> Result<()> {
             lines.push_str(super::json_line(state)?.trim_end());
             Ok(())
         });
-        // The others are listed all the same.
-        if let Err(error) = shown {
-            log::warn!("{error}");
+        match shown {
+            Ok(()) | Err(Error::NoContainer(_)) => {}
+            // The others are listed all the same.
+            Err(error) => log::warn!("{error}"),
         }
     }
     match (app.flag("quiet"), json, lines.is_empty()) {
@@ -54,10 +56,17 @@ pub(super) fn command(app: &App<'_>) -> Result<()> {
 }
 
 /// One that is deleted meanwhile, or not yet recorded, is none.
-fn with_state(dir: &StateDir, users: &mut Users, show: impl FnOnce(&State<'_>) -> Result<()>) -> Result<()> {
-    let Some(text) = dir.read()? else { return Ok(()) };
-    let record = dir.parse(&text)?;
-    let mut state = State::new(dir, &record)?;
+fn with_state(
+    root: &StateRoot,
+    name: &str,
+    users: &mut Users,
+    show: impl FnOnce(&State<'_>) -> Result<()>,
+) -> Result<()> {
+    let Some(text) = root.read(name)? else { return Ok(()) };
+    let record = parse_record(name, &text)?;
+    let dir: OnceCell<StateDir> = OnceCell::new();
+    let open = || root.container(name).map(|found| dir.get_or_init(|| found));
+    let mut state = State::new(open, &record)?;
     state.owner = users.name(record.owner);
     show(&state)
 }
@@ -76,22 +85,23 @@ fn row(state: &State<'_>) -> [String; 6] {
 }
 
 /// Columns as runc has them: as wide as the widest cell and three blanks, at least twelve. No cell ends or covers a line.
-pub(super) fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
+pub(super) fn columns<const N: usize>(mut rows: Vec<[String; N]>) -> String {
     let mut widths = [12; N];
-    let rows: Vec<[String; N]> = rows.into_iter().map(|row| row.map(|cell| super::printable(&cell))).collect();
-    for row in &rows {
+    for row in &mut rows {
         for (width, cell) in widths.iter_mut().zip(row) {
+            if cell.contains(char::is_control) {
+                *cell = super::printable(cell);
+            }
             *width = (cell.len() + 3).max(*width);
         }
     }
     let mut text = String::new();
     for row in &rows {
-        let mut line = String::new();
         for (width, cell) in widths.iter().zip(row) {
-            line.push_str(cell);
-            line.extend(std::iter::repeat_n(' ', width - cell.len()));
+            text.push_str(cell);
+            text.extend(std::iter::repeat_n(' ', width - cell.len()));
         }
-        text.push_str(line.trim_end());
+        text.truncate(text.trim_end_matches(' ').len());
         text.push('\n');
     }
     text

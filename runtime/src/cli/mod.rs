@@ -235,7 +235,10 @@ fn with_record<T>(app: &App<'_>, with: impl FnOnce(&StateRoot, &StateDir, &Recor
     let (root, dir) = app.container()?;
     let text = record_text(&dir)?;
     let record = dir.parse(&text)?;
-    with(&root, &dir, &record)
+    let done = with(&root, &dir, &record);
+    // The command is over: the kernel closes them.
+    std::mem::forget((root, dir));
+    done
 }
 
 /// /run/proa for root, else below the user's runtime directory. Root of a user namespace is such a user, but where USER

@@ -14,13 +14,13 @@ use rustix::fd::AsFd;
 pub(super) fn command(app: &App<'_>) -> Result<i32> {
     let detach = app.flag("detach");
     let flags = flags(app)?;
-    let setup = Setup::new(app, detach)?;
+    let (setup, plan, channels) = Setup::new(app, detach)?;
     let root = StateRoot::create(&app.root)?;
     let signals = if detach { None } else { Some(Signals::block()?) };
     if !detach && !app.flag("no-subreaper") {
         sys::set_child_subreaper().context(|| "become the reaper of the container's orphans".to_owned())?;
     }
-    let mut restored = setup.restore(app, &root, &flags)?;
+    let mut restored = setup.restore(app, plan, channels, &root, &flags)?;
     let terminal = match release(&setup, &mut restored) {
         Ok(terminal) => terminal,
         Err(error) => return Err(restored.take_back(error)),

@@ -11,21 +11,22 @@ use crate::parent::notify::Notify;
 use crate::state::{Process, StateDir, StateRoot};
 use crate::sys;
 use rustix::fd::{AsFd, OwnedFd};
+use std::mem::ManuallyDrop;
 
 pub(super) fn command(app: &App<'_>) -> Result<i32> {
     let detach = app.flag("detach");
-    let setup = Setup::new(app, detach)?;
-    let root = StateRoot::create(&app.root)?;
+    let (setup, plan, channels) = Setup::new(app, detach)?;
+    let root = ManuallyDrop::new(StateRoot::create(&app.root)?);
     let signals = if detach { None } else { Some(Signals::block()?) };
     if !detach && !app.flag("no-subreaper") {
         sys::set_child_subreaper().context(|| "become the reaper of the container's orphans".to_owned())?;
     }
-    let mut created = setup.create(&root, true)?;
+    let mut created = setup.create(plan, channels, &root, true)?;
     let (notify, terminal) = match start(&setup, &mut created) {
         Ok(started) => started,
         Err(error) => return Err(created.take_back(error)),
     };
-    let Created { plan, pid, undo, .. } = created;
+    let Created { plan, pid, undo, channel, .. } = created;
     let (Some(dir), Some(pidfd)) = undo.disarm() else { return Err(Error::NoContainer(plan.id)) };
     if let Err(error) = create::poststart(&plan, pid) {
         end(&root, &dir, &pidfd)?;
@@ -42,6 +43,8 @@ pub(super) fn command(app: &App<'_>) -> Result<i32> {
     if !app.flag("keep") {
         destroy(&root, &dir)?;
     }
+    // The command is over: the kernel closes them.
+    std::mem::forget((channel, pidfd, dir));
     status
 }
 

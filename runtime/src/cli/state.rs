@@ -30,7 +30,7 @@ fn is_empty(map: &Map<'_, Str<'_>>) -> bool {
 }
 
 impl<'a> State<'a> {
-    pub(super) fn new(dir: &StateDir, record: &'a Record<'a>) -> Result<State<'a>> {
+    pub(super) fn new<'d>(dir: impl FnOnce() -> Result<&'d StateDir>, record: &'a Record<'a>) -> Result<State<'a>> {
         let (status, pid) = glance(dir, record)?;
         Ok(State {
             oci_version: &record.oci_version,
@@ -47,5 +47,5 @@ impl<'a> State<'a> {
 }
 
 pub(super) fn command(app: &App<'_>) -> Result<()> {
-    with_record(app, |_, dir, record| print(&pretty(&State::new(dir, record)?, "  ")?))
+    with_record(app, |_, dir, record| print(&pretty(&State::new(|| Ok(dir), record)?, "  ")?))
 }

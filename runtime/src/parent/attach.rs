@@ -178,16 +178,17 @@ fn push<'f>(fds: &mut Vec<PollFd<'f>>, fd: BorrowedFd<'f>, events: PollFlags) ->
     fds.len() - 1
 }
 
-/// Bytes on their way: as many as a pipe takes at once when poll says that it takes any.
+/// Bytes on their way: as many as a pipe takes at once when poll says that it takes any. Not on the stack, which those
+/// without a terminal would pay for.
 struct Buffer {
-    bytes: [u8; 4096],
+    bytes: Box<[u8]>,
     start: usize,
     end: usize,
 }
 
 impl Buffer {
-    const fn new() -> Buffer {
-        Buffer { bytes: [0; 4096], start: 0, end: 0 }
+    fn new() -> Buffer {
+        Buffer { bytes: vec![0; 4096].into_boxed_slice(), start: 0, end: 0 }
     }
 
     fn is_empty(&self) -> bool {

@@ -28,6 +28,12 @@ pub(crate) struct Request<'a> {
     pub console_socket: Option<OwnedFd>,
 }
 
+/// What the container's process and its parent talk through.
+pub(crate) struct Channels {
+    pub theirs: Channel,
+    pub ours: Channel,
+}
+
 /// A container whose init waits for [`Signal::Go`].
 pub(crate) struct Created<'a> {
     pub plan: Plan,
@@ -39,11 +45,16 @@ pub(crate) struct Created<'a> {
 }
 
 /// Makes the container. On failure nothing of it is left.
-pub(crate) fn create<'a>(mut plan: Plan, root: &'a StateRoot, request: Request<'_>) -> Result<Created<'a>> {
+pub(crate) fn create<'a>(
+    mut plan: Plan,
+    channels: Channels,
+    root: &'a StateRoot,
+    request: Request<'_>,
+) -> Result<Created<'a>> {
     let dir = root.create_container(&plan.id)?;
     let mut undo = Undo::new(root, dir);
     let mut hooks_began = false;
-    match make(&mut plan, &request, &mut undo, &mut hooks_began) {
+    match make(&mut plan, channels, &request, &mut undo, &mut hooks_began) {
         Ok((pid, channel, console)) => Ok(Created { plan, pid, channel, console, undo }),
         Err(error) => {
             drop(undo);
@@ -61,12 +72,18 @@ const ENDING: i64 = 1000;
 
 type MadeContainer = (i32, Channel, Option<OwnedFd>);
 
-fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began: &mut bool) -> Result<MadeContainer> {
-    if !plan.namespaces.has_own(libc::CLONE_NEWUSER) && !rustix::process::geteuid().is_root() {
+fn make(
+    plan: &mut Plan,
+    Channels { theirs, ours }: Channels,
+    request: &Request<'_>,
+    undo: &mut Undo<'_>,
+    hooks_began: &mut bool,
+) -> Result<MadeContainer> {
+    let story = Story::begin()?;
+    if !plan.namespaces.has_own(libc::CLONE_NEWUSER) && story.owner != 0 {
         return Err(bad("linux.namespaces", "without root privileges a container needs a user namespace"));
     }
     let entries = clone::open_namespaces(&plan.namespaces)?;
-    let story = Story::begin()?;
     let claim = writable::claim(plan)?;
     undo.host_mounts = host_mounts::before(plan)?.map(|mounts| (plan.root.path.to_string(), mounts));
     story.write(plan, undo, &plan.cgroup, None)?;
@@ -76,7 +93,6 @@ fn make(plan: &mut Plan, request: &Request<'_>, undo: &mut Undo<'_>, hooks_began
     let id_namespaces = mapped_ids::open(&plan.mapped_ids, &entries)?;
     let sources = Sources::open(&plan.root, &id_namespaces).map_err(|failure| Error::Step(failure.into()))?;
     drop(id_namespaces);
-    let (ours, theirs) = Channel::pair().context(|| "make a socket pair".to_owned())?;
     let birth = Birth::new(plan, &cgroup);
     let keep = kept(plan, request, &theirs, listener.as_ref(), &sources);
     let clone_request = CloneRequest {

@@ -13,7 +13,7 @@ pub(crate) struct Story {
     boot_id: &'static str,
     /// RFC 3339.
     created: String,
-    owner: u32,
+    pub(super) owner: u32,
     /// Of one that comes out of a checkpoint.
     pub restore: Option<Restore>,
 }

@@ -21,6 +21,9 @@ pub(crate) struct SelfStatus {
     pub permitted: u64,
     /// Signals that are ignored, which execve(2) keeps.
     pub ignored_signals: u64,
+    /// All its ids are 0: real, effective, saved, and of the file system.
+    pub is_root: bool,
+    pub has_no_groups: bool,
 }
 
 impl Host {
@@ -31,8 +34,8 @@ impl Host {
         let mut text = [0u8; 4096];
         let path = "/proc/self/status";
         let length = crate::state::read_file(path, &mut text).context(|| format!("read {path}"))?;
-        let status = parse(&String::from_utf8_lossy(&text[..length]))
-            .ok_or_else(|| Error::Sys { what: format!("read {path}"), errno: Errno::INVAL })?;
+        let status =
+            parse(&text[..length]).ok_or_else(|| Error::Sys { what: format!("read {path}"), errno: Errno::INVAL })?;
         Ok(*self.status.get_or_init(|| status))
     }
 
@@ -87,20 +90,35 @@ pub(crate) fn is_in_user_namespace() -> bool {
     rustix::fs::stat("/proc/self/ns/user").is_ok_and(|stat| stat.st_ino != FIRST_USER_NAMESPACE)
 }
 
-fn parse(text: &str) -> Option<SelfStatus> {
-    let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        u64::from_str_radix(line.trim(), 16).ok()
+/// The program's name in it may be any bytes.
+fn parse(text: &[u8]) -> Option<SelfStatus> {
+    let line = |name: &str| {
+        let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name.as_bytes()))?;
+        std::str::from_utf8(line).ok().map(str::trim)
     };
-    Some(SelfStatus { permitted: field("CapPrm:")?, ignored_signals: field("SigIgn:")? })
+    let field = |name: &str| u64::from_str_radix(line(name)?, 16).ok();
+    let is_root = ["Uid:", "Gid:"].iter().all(|name| line(name) == Some("0\t0\t0\t0"));
+    Some(SelfStatus {
+        permitted: field("CapPrm:")?,
+        ignored_signals: field("SigIgn:")?,
+        is_root,
+        has_no_groups: line("Groups:") == Some(""),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn fields_are_hexadecimal() {
-        let text = "Name:\tx\nSigIgn:\t0000000000001000\nSigCgt:\t00\nCapPrm:\t000001ffffffffff\n";
+        let text = b"Name:\tx\nSigIgn:\t0000000000001000\nSigCgt:\t00\nCapPrm:\t000001ffffffffff\n";
         let status = super::parse(text).unwrap();
         assert_eq!((status.ignored_signals, status.permitted), (0x1000, 0x1ff_ffff_ffff));
+        // Nothing is said, so nothing is known.
+        assert!(!status.is_root && !status.has_no_groups);
+        let with = |ids: &str| super::parse(&[&text[..], ids.as_bytes()].concat()).unwrap();
+        let status = with("Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nGroups:\t \n");
+        assert!(status.is_root && status.has_no_groups);
+        let status = with("Uid:\t0\t0\t0\t0\nGid:\t0\t0\t5\t0\nGroups:\t0 5 \n");
+        assert!(!status.is_root && !status.has_no_groups);
     }
 }

@@ -22,6 +22,11 @@ pub(crate) struct Process {
     pub gid: u32,
     pub umask: u32,
     pub groups: Vec<u32>,
+    /// Its process has no groups, and all its ids are the program's, from before it is made: they need not be set.
+    #[serde(skip)]
+    pub has_no_groups: bool,
+    #[serde(skip)]
+    pub has_ids: bool,
     pub capabilities: CapabilitySets,
     pub no_new_privileges: bool,
     pub labels: Labels,
@@ -98,6 +103,9 @@ impl Process {
         let mut said = Vec::new();
         let warnings = if options.exec { &mut said } else { warnings };
         let seccomp = seccomp::plan(linux, host, warnings)?;
+        let (uid, gid) = (user.and_then(|user| user.uid).unwrap_or(0), user.and_then(|user| user.gid).unwrap_or(0));
+        // Who enters a user namespace becomes root there.
+        let inherits_ids = !options.exec && !options.new_user_namespace;
         let available = if options.new_user_namespace { u64::MAX } else { status.permitted };
         Ok(Process {
             candidates,
@@ -105,8 +113,10 @@ impl Process {
             cwd: cwd(process)?,
             args: StringArray::new(args),
             env: StringArray::new(env),
-            uid: user.and_then(|user| user.uid).unwrap_or(0),
-            gid: user.and_then(|user| user.gid).unwrap_or(0),
+            uid,
+            gid,
+            has_no_groups: inherits_ids && status.has_no_groups,
+            has_ids: inherits_ids && status.is_root && (uid, gid) == (0, 0),
             umask,
             groups: user.map(|user| user.additional_gids.to_vec()).unwrap_or_default(),
             capabilities: capabilities::plan(process.capabilities.as_ref(), available, warnings),

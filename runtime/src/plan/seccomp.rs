@@ -127,10 +127,14 @@ pub(super) fn plan(linux: Option<&Linux<'_>>, host: &Host, warnings: &mut Vec<St
     if given.default_action.is_none() && given.syscalls.is_empty() {
         return Ok(None);
     }
-    let profile = profile(given, warnings)?;
+    let profile = profile(given)?;
     let notifies = profile.rules.iter().any(|rule| rule.action == Action::NOTIFY);
     let listener = listener(given, notifies)?;
-    let program = profile.compile();
+    let (program, unknown) = profile.compile();
+    if !unknown.is_empty() {
+        let names = unknown.join(", ");
+        warnings.push(format!("linux.seccomp.syscalls: Linux {} has no {names}: skipped", seccomp::KERNEL));
+    }
     if program.len() > MAX_INSTRUCTIONS {
         let problem = format_args!("needs {} instructions, the kernel takes {MAX_INSTRUCTIONS}", program.len());
         return Err(bad("linux.seccomp.syscalls", problem));
@@ -141,7 +145,7 @@ pub(super) fn plan(linux: Option<&Linux<'_>>, host: &Host, warnings: &mut Vec<St
     Ok(Some(Seccomp { program, flags, listener }))
 }
 
-pub(crate) fn profile<'a>(given: &'a spec::Seccomp<'_>, warnings: &mut Vec<String>) -> Result<Profile<'a>> {
+pub(crate) fn profile<'a>(given: &'a spec::Seccomp<'_>) -> Result<Profile<'a>> {
     let property = "linux.seccomp.defaultAction";
     let default =
         action(property, given.default_action.as_deref(), "linux.seccomp.defaultErrnoRet", given.default_errno_ret)?;
@@ -150,13 +154,8 @@ pub(crate) fn profile<'a>(given: &'a spec::Seccomp<'_>, warnings: &mut Vec<Strin
     }
     let mut profile =
         Profile { default, architectures: architectures(given)?, rules: Vec::with_capacity(given.syscalls.len()) };
-    let mut unknown: Vec<&str> = Vec::new();
     for (index, entry) in given.syscalls.iter().enumerate() {
-        add(&mut profile, index, entry, &mut unknown)?;
-    }
-    if !unknown.is_empty() {
-        let names = unknown.join(", ");
-        warnings.push(format!("linux.seccomp.syscalls: Linux {} has no {names}: skipped", seccomp::KERNEL));
+        add(&mut profile, index, entry)?;
     }
     Ok(profile)
 }
@@ -205,12 +204,7 @@ fn architectures(given: &spec::Seccomp<'_>) -> Result<Vec<Arch>> {
 }
 
 /// One entry of `syscalls`.
-fn add<'a>(
-    profile: &mut Profile<'a>,
-    index: usize,
-    entry: &'a spec::Syscall<'_>,
-    unknown: &mut Vec<&'a str>,
-) -> Result<()> {
+fn add<'a>(profile: &mut Profile<'a>, index: usize, entry: &'a spec::Syscall<'_>) -> Result<()> {
     let property = |name: &str| format!("linux.seccomp.syscalls[{index}].{name}");
     if entry.names.is_empty() {
         return Err(bad(property("names"), "must not be empty"));
@@ -229,9 +223,6 @@ fn add<'a>(
         // Or the process could never say which descriptor the listener is.
         if action == Action::NOTIFY && *name == "write" {
             return Err(bad(property(&format!("names[{at}]")), "SCMP_ACT_NOTIFY cannot be used for write"));
-        }
-        if !seccomp::is_known(name) && !unknown.contains(name) {
-            unknown.push(name);
         }
     }
     let mut conditions = Vec::with_capacity(entry.args.len());

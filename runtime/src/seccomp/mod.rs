@@ -18,7 +18,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use table::{KERNEL, is_known};
+pub(crate) use table::KERNEL;
 
 /// One instruction, `struct sock_filter` of linux/filter.h.
 #[repr(C)]
@@ -148,9 +148,11 @@ pub(crate) struct Profile<'a> {
 /// BPF_MAXINSNS of linux/bpf_common.h.
 pub(crate) const MAX_INSTRUCTIONS: usize = 4096;
 
-impl Profile<'_> {
-    /// The program. One longer than [`MAX_INSTRUCTIONS`] is refused by the kernel.
-    pub(crate) fn compile(&self) -> Vec<Instruction> {
-        program::write(&rules::sections(self))
+impl<'a> Profile<'a> {
+    /// The program. One longer than [`MAX_INSTRUCTIONS`] is refused by the kernel. With the names that no architecture of
+    /// the kernel of [`KERNEL`] has.
+    pub(crate) fn compile(&self) -> (Vec<Instruction>, Vec<&'a str>) {
+        let (sections, unknown) = rules::sections(self);
+        (program::write(&sections), unknown)
     }
 }

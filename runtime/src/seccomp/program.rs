@@ -25,15 +25,17 @@ const fn argument(index: u8, high: bool) -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place(usize);
 
-struct Writer {
+struct Writer<'s> {
     /// The last instruction first.
     code: Vec<Instruction>,
     /// The nearest return with each action.
     returns: Vec<(Action, Place)>,
+    /// Where comparisons of arguments are: calls of several architectures have the same.
+    cases: Vec<(&'s Cases, Place)>,
 }
 
 pub(super) fn write(sections: &[Section]) -> Vec<Instruction> {
-    let mut writer = Writer { code: Vec::with_capacity(1024), returns: Vec::new() };
+    let mut writer = Writer { code: Vec::with_capacity(1024), returns: Vec::new(), cases: Vec::new() };
     // Of the architectures the first one is asked for first.
     let places: Vec<(u32, Place)> =
         sections.iter().rev().map(|section| (section.audit, writer.section(section))).collect();
@@ -47,7 +49,33 @@ pub(super) fn write(sections: &[Section]) -> Vec<Instruction> {
     writer.code
 }
 
-impl Writer {
+/// As many numbers are asked for one by one.
+const ONE_BY_ONE: usize = 3;
+
+/// What holds for these numbers but for a few that stand alone.
+fn ground(ranges: &[(u32, Verdict)], end: u64) -> Option<&Verdict> {
+    if ranges.len() > 2 * ONE_BY_ONE + 1 {
+        return None;
+    }
+    let ends = ranges.iter().skip(1).map(|(start, _)| u64::from(*start)).chain([end]);
+    let is_ground = |around: &Verdict| {
+        let mut others = ranges.iter().zip(ends.clone()).filter(|((_, verdict), _)| verdict != around);
+        others.all(|((start, _), end)| u64::from(*start) + 1 == end)
+    };
+    ranges.iter().take(2).map(|(_, verdict)| verdict).find(|verdict| is_ground(verdict))
+}
+
+/// Whether an argument is compared with values that have the same upper half, and with nothing else.
+fn are_values(cases: &[Case], wide: bool) -> bool {
+    let bits = if wide { u64::MAX } else { u64::from(u32::MAX) };
+    let one = |case: &Case| match case.conditions[..] {
+        [Condition { argument, operator: Operator::Eq, value, mask }] if mask == bits => Some((argument, value >> 32)),
+        _ => None,
+    };
+    cases.first().is_some_and(|first| one(first).is_some() && cases.iter().all(|case| one(case) == one(first)))
+}
+
+impl<'s> Writer<'s> {
     fn emit(&mut self, code: u16, k: u32) -> Place {
         self.code.push(Instruction { code, jt: 0, jf: 0, k });
         Place(self.code.len() - 1)
@@ -106,48 +134,76 @@ impl Writer {
         }
     }
 
-    fn section(&mut self, section: &Section) -> Place {
-        let root = self.tree(&section.ranges);
+    fn section(&mut self, section: &'s Section) -> Place {
+        let root = self.tree(&section.ranges, 1 << 32);
         self.begin_at(root);
         self.emit(LD_W_ABS, NUMBER)
     }
 
-    /// Finds the range of the number in the accumulator.
-    fn tree(&mut self, ranges: &[(u32, Verdict)]) -> Place {
-        match ranges {
-            [] => self.action(Action::KILL_THREAD),
-            [(_, verdict)] => self.verdict(verdict),
-            // One number within a range.
-            [(_, around), (number, verdict), (next, after)] if *next == number + 1 && around == after => {
-                let around = self.verdict(around);
-                let hit = self.verdict(verdict);
-                self.jump(JEQ_K, *number, hit, around)
-            }
-            _ => {
-                let (low, high) = ranges.split_at(ranges.len() / 2);
-                let first = high[0].0;
-                let high = self.tree(high);
-                let low = self.tree(low);
-                self.jump(JGE_K, first, high, low)
-            }
+    /// Finds the range of the number in the accumulator, which is below `end`.
+    fn tree(&mut self, ranges: &'s [(u32, Verdict)], end: u64) -> Place {
+        if let [(_, verdict)] = ranges {
+            return self.verdict(verdict);
         }
+        if let Some(around) = ground(ranges, end) {
+            let mut next = self.verdict(around);
+            for (number, verdict) in ranges.iter().rev().filter(|(_, verdict)| verdict != around) {
+                let hit = self.verdict(verdict);
+                next = self.jump(JEQ_K, *number, hit, next);
+            }
+            return next;
+        }
+        let (low, high) = ranges.split_at(ranges.len() / 2);
+        let Some((first, _)) = high.first() else { return self.action(Action::KILL_THREAD) };
+        let high = self.tree(high, end);
+        let low = self.tree(low, u64::from(*first));
+        self.jump(JGE_K, *first, high, low)
     }
 
-    fn verdict(&mut self, verdict: &Verdict) -> Place {
-        match verdict {
-            Verdict::Return(action) => self.action(*action),
-            Verdict::Depends(Cases { cases, otherwise, wide }) => {
-                let mut next = self.action(*otherwise);
-                for Case { conditions, action } in cases.iter().rev() {
-                    let mut hit = self.action(*action);
-                    for condition in conditions.iter().rev() {
-                        hit = self.condition(condition, *wide, hit, next);
-                    }
-                    next = hit;
-                }
-                next
-            }
+    fn verdict(&mut self, verdict: &'s Verdict) -> Place {
+        let cases = match verdict {
+            Verdict::Return(action) => return self.action(*action),
+            Verdict::Depends(cases) => cases,
+        };
+        let known = self.cases.iter().find(|(known, _)| *known == cases).map(|(_, place)| *place);
+        if let Some(place) = known {
+            return self.reachable(place, 8);
         }
+        let place = self.cases(cases);
+        self.cases.push((cases, place));
+        place
+    }
+
+    fn cases(&mut self, Cases { cases, otherwise, wide }: &Cases) -> Place {
+        let mut next = self.action(*otherwise);
+        if are_values(cases, *wide) {
+            return self.values(cases, *wide, next);
+        }
+        for Case { conditions, action } in cases.iter().rev() {
+            let mut hit = self.action(*action);
+            for condition in conditions.iter().rev() {
+                hit = self.condition(condition, *wide, hit, next);
+            }
+            next = hit;
+        }
+        next
+    }
+
+    /// Compares an argument with several values, loaded once.
+    fn values(&mut self, cases: &[Case], wide: bool, miss: Place) -> Place {
+        let mut next = miss;
+        for Case { conditions, action } in cases.iter().rev() {
+            let hit = self.action(*action);
+            next = self.jump(JEQ_K, conditions[0].value as u32, hit, next);
+        }
+        let Condition { argument: index, value, .. } = cases[0].conditions[0];
+        self.begin_at(next);
+        let lower = self.load(argument(index, false), u32::MAX);
+        if !wide {
+            return lower;
+        }
+        self.jump_always(JEQ_K, (value >> 32) as u32, lower, miss);
+        self.load(argument(index, true), u32::MAX)
     }
 
     /// Goes to `hit` if the condition holds, else to `miss`.

@@ -1,7 +1,7 @@
 //! The rules of a profile, sorted by architecture and number: for each number one verdict.
 
-use super::table::{self, X32_BIT};
-use super::{Action, Arch, Condition, Operator, Profile};
+use super::table::{self, Call, X32_BIT};
+use super::{Action, Arch, Condition, Operator, Profile, Rule};
 
 /// What happens to a call of one number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,98 +36,172 @@ pub(super) struct Section {
 
 /// A rule's claim on a number.
 struct Claim {
-    number: u32,
-    rule: usize,
+    rule: u32,
     /// x86 has two calls that many others go through; this is the first argument that means the named one.
     through: Option<u8>,
 }
 
-/// What the rules say about one architecture.
-struct Claims {
+/// What the profile says of one architecture as a whole.
+struct Known {
     arch: Arch,
-    claims: Vec<Claim>,
     /// The highest number that the profile names.
     highest: Option<u32>,
+}
+
+/// Which rules name which calls. Those that say nothing are not in it.
+struct Named {
+    /// By the place of the call in the table.
+    first: Vec<First>,
+    /// In the order of the rules.
+    given: Vec<(Call, u32)>,
+    /// The same for calls whose first rule has conditions, in the order of the calls.
+    sorted: Vec<(Call, u32)>,
+}
+
+/// The first rule that names a call.
+#[derive(Clone, Copy)]
+enum First {
+    None,
+    /// It has no conditions, so that it counts on all architectures.
+    Always(Action),
+    Conditional,
 }
 
 /// Private calls of arm begin here (`__ARM_NR_BASE`), far above the others.
 const ARM_PRIVATE: u32 = 0xf_0000;
 
-pub(super) fn sections(profile: &Profile<'_>) -> Vec<Section> {
-    let mut of_arch: Vec<Claims> = profile
-        .architectures
-        .iter()
-        .map(|arch| Claims { arch: *arch, claims: Vec::with_capacity(512), highest: None })
-        .collect();
+/// With the names that are no calls at all.
+pub(super) fn sections<'a>(profile: &Profile<'a>) -> (Vec<Section>, Vec<&'a str>) {
+    let mut known: Vec<Known> = profile.architectures.iter().map(|arch| Known { arch: *arch, highest: None }).collect();
+    let mut unknown: Vec<&str> = Vec::new();
+    let mut named = Named::new(profile);
     for (index, rule) in profile.rules.iter().enumerate() {
-        // It says nothing, but its names are known to the profile.
-        let silent = rule.action == profile.default;
-        for entry in rule.names.iter().filter_map(|name| table::find(name)) {
-            for claims in &mut of_arch {
-                claims.add(entry, index, silent);
+        for name in &rule.names {
+            let Some(call) = table::find(name) else {
+                if !unknown.contains(name) {
+                    unknown.push(name);
+                }
+                continue;
+            };
+            for known in &mut known {
+                let number = table::number(call, known.arch);
+                known.highest = known.highest.max(number.filter(|n| known.arch != Arch::Arm || *n < ARM_PRIVATE));
+            }
+            // Else it says nothing, but its names are known to the profile.
+            if rule.action != profile.default {
+                named.add(call, index as u32, rule);
             }
         }
     }
+    // Stable.
+    named.sorted.sort_by_key(|(call, _)| *call);
     let mut sections: Vec<Section> = Vec::new();
-    for claims in &of_arch {
-        let audit = claims.arch.audit();
+    for Known { arch, .. } in &known {
+        let audit = arch.audit();
         if sections.iter().all(|section| section.audit != audit) {
             // x32 calls have the higher numbers.
-            let mut group: Vec<&Claims> = of_arch.iter().filter(|claims| claims.arch.audit() == audit).collect();
-            group.sort_by_key(|claims| claims.arch == Arch::X32);
-            sections.push(Section { audit, ranges: ranges(profile, &group) });
+            let mut group: Vec<&Known> = known.iter().filter(|known| known.arch.audit() == audit).collect();
+            group.sort_by_key(|known| known.arch == Arch::X32);
+            sections.push(Section { audit, ranges: ranges(profile, &group, &named) });
         }
     }
-    sections
+    (sections, unknown)
 }
 
-impl Claims {
-    fn add(&mut self, entry: &table::Entry, rule: usize, silent: bool) {
-        let number = table::number(entry, self.arch);
-        if let Some(number) = number.filter(|number| self.arch != Arch::Arm || *number < ARM_PRIVATE) {
-            self.highest = self.highest.max(Some(number));
+impl Named {
+    fn new(profile: &Profile<'_>) -> Named {
+        let count = profile.rules.iter().map(|rule| rule.names.len()).sum();
+        Named { first: vec![First::None; table::COUNT], given: Vec::with_capacity(count), sorted: Vec::new() }
+    }
+
+    fn add(&mut self, call: Call, index: u32, rule: &Rule<'_>) {
+        self.given.push((call, index));
+        let first = &mut self.first[call.index()];
+        match first {
+            First::None if rule.conditions.is_empty() => *first = First::Always(rule.action),
+            First::None | First::Conditional => {
+                *first = First::Conditional;
+                self.sorted.push((call, index));
+            }
+            First::Always(_) => {}
         }
-        if silent {
-            return;
+    }
+
+    /// What happens to a call with this number, which these calls have; None if no rule is about it.
+    fn verdict(&self, profile: &Profile<'_>, arch: Arch, number: u32, calls: &[(u32, Call)]) -> Option<Verdict> {
+        let is_through = arch == Arch::X86 && table::is_through(number);
+        let ([(_, call)], false) = (calls, is_through) else {
+            return self.gather(profile, arch, number, calls, is_through);
+        };
+        match self.first[call.index()] {
+            First::None => None,
+            First::Always(action) => Some(Verdict::Return(action)),
+            First::Conditional => {
+                let start = self.sorted.partition_point(|(other, _)| other < call);
+                let of_call = self.sorted[start..].iter().take_while(|(other, _)| other == call);
+                let claims: Vec<Claim> = of_call.map(|(_, rule)| Claim { rule: *rule, through: None }).collect();
+                Some(verdict(profile, arch, &claims))
+            }
         }
-        self.claims.extend(number.map(|number| Claim { number, rule, through: None }));
-        if self.arch == Arch::X86
-            && let Some((number, first)) = entry.through()
-        {
-            self.claims.push(Claim { number, rule, through: Some(first) });
+    }
+
+    /// The same for a number that several calls have or go through.
+    fn gather(
+        &self,
+        profile: &Profile<'_>,
+        arch: Arch,
+        number: u32,
+        calls: &[(u32, Call)],
+        is_through: bool,
+    ) -> Option<Verdict> {
+        let mut claims = Vec::new();
+        for (call, rule) in &self.given {
+            if calls.iter().any(|(_, other)| other == call) {
+                claims.push(Claim { rule: *rule, through: None });
+            }
+            if let Some((_, first)) = call.through().filter(|(through, _)| is_through && *through == number) {
+                claims.push(Claim { rule: *rule, through: Some(first) });
+            }
         }
+        (!claims.is_empty()).then(|| verdict(profile, arch, &claims))
     }
 }
 
 /// Of the one or two architectures that share an AUDIT_ARCH_* value.
-fn ranges(profile: &Profile<'_>, group: &[&Claims]) -> Vec<(u32, Verdict)> {
-    let calls = group.iter().flat_map(|claims| verdicts(profile, claims));
-    let mut ranges = Ranges { list: Vec::with_capacity(256), unclaimed: unclaimed(profile, group), next: 0 };
-    for (number, verdict) in calls {
-        ranges.leave_unclaimed(u64::from(number));
-        ranges.push(number, verdict);
-        ranges.next = u64::from(number) + 1;
+fn ranges(profile: &Profile<'_>, group: &[&Known], named: &Named) -> Vec<(u32, Verdict)> {
+    let unclaimed = unclaimed(profile, group);
+    let mut ranges = Ranges { list: Vec::with_capacity(256), unclaimed, at: 0, next: 0 };
+    for Known { arch, .. } in group {
+        let bit = if *arch == Arch::X32 { X32_BIT } else { 0 };
+        for calls in table::by_number(*arch) {
+            let number = calls[0].0 | bit;
+            if let Some(verdict) = named.verdict(profile, *arch, number, calls) {
+                ranges.leave_unclaimed(u64::from(number));
+                ranges.push(number, verdict);
+                ranges.next = u64::from(number) + 1;
+            }
+        }
     }
     ranges.leave_unclaimed(1 << 32);
     ranges.list
 }
 
 /// What happens to numbers that no rule is about: ranges by their first number.
-fn unclaimed(profile: &Profile<'_>, group: &[&Claims]) -> Vec<(u32, Action)> {
+fn unclaimed(profile: &Profile<'_>, group: &[&Known]) -> Vec<(u32, Action)> {
     let too_new = Action::errno(libc::ENOSYS as u16);
     let young = !profile.default.is_permissive();
     let mut list = Vec::new();
-    for claims in group {
-        let start = if claims.arch == Arch::X32 { X32_BIT } else { 0 };
+    for known in group {
+        let start = if known.arch == Arch::X32 { X32_BIT } else { 0 };
         list.push((start, profile.default));
-        if let Some(highest) = claims.highest.filter(|_| young) {
+        if let Some(highest) = known.highest.filter(|_| young) {
             list.push((highest + 1, too_new));
-            if claims.arch == Arch::Arm {
+            if known.arch == Arch::Arm {
                 list.push((ARM_PRIVATE, profile.default));
             }
         }
     }
-    if let [Claims { arch: Arch::X86_64, highest, .. }] = group {
+    if let [Known { arch: Arch::X86_64, highest }] = group {
         // The calls of x32, which is not in the filter. Numbers with the highest bit are nobody's, and -1 is what a
         // tracer leaves of a call to be skipped.
         list.push((X32_BIT, Action::KILL_THREAD));
@@ -143,6 +217,8 @@ fn unclaimed(profile: &Profile<'_>, group: &[&Claims]) -> Vec<(u32, Action)> {
 struct Ranges {
     list: Vec<(u32, Verdict)>,
     unclaimed: Vec<(u32, Action)>,
+    /// The one of those that the next number is in, or comes before.
+    at: usize,
     /// The first number that is not covered yet.
     next: u64,
 }
@@ -150,12 +226,18 @@ struct Ranges {
 impl Ranges {
     /// Covers the numbers up to `end` with what holds for those without a rule.
     fn leave_unclaimed(&mut self, end: u64) {
-        for index in 0..self.unclaimed.len() {
-            let (start, action) = self.unclaimed[index];
-            let until = self.unclaimed.get(index + 1).map_or(1 << 32, |(next, _)| u64::from(*next));
+        while let Some((start, action)) = self.unclaimed.get(self.at).copied() {
             let first = self.next.max(u64::from(start));
-            if first < until.min(end) {
+            if first >= end {
+                break;
+            }
+            let until = self.unclaimed.get(self.at + 1).map_or(1 << 32, |(next, _)| u64::from(*next));
+            if first < until {
                 self.push(first as u32, Verdict::Return(action));
+                self.next = until.min(end);
+            }
+            if until <= end {
+                self.at += 1;
             }
         }
     }
@@ -167,20 +249,11 @@ impl Ranges {
     }
 }
 
-/// One verdict for each number with a rule, in the order of the numbers.
-fn verdicts(profile: &Profile<'_>, claims: &Claims) -> Vec<(u32, Verdict)> {
-    let mut order: Vec<&Claim> = claims.claims.iter().collect();
-    // Stable: claims on the same number stay in the order of the rules.
-    order.sort_by_key(|claim| claim.number);
-    let same = order.chunk_by(|a, b| a.number == b.number);
-    same.map(|claims_on_it| (claims_on_it[0].number, verdict(profile, claims.arch, claims_on_it))).collect()
-}
-
-fn verdict(profile: &Profile<'_>, arch: Arch, claims: &[&Claim]) -> Verdict {
+fn verdict(profile: &Profile<'_>, arch: Arch, claims: &[Claim]) -> Verdict {
     let wide = arch.is_64_bit();
     let mut cases: Vec<Case> = Vec::new();
     for claim in claims {
-        let rule = &profile.rules[claim.rule];
+        let rule = &profile.rules[claim.rule as usize];
         if rule.conditions.is_empty() && claim.through.is_none() {
             return Verdict::Return(rule.action);
         }

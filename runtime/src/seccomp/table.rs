@@ -10,9 +10,13 @@ static TEXT: &[u8] = include_bytes!("syscalls.txt");
 /// The version of the kernel that the numbers are from, `7.2`.
 pub(crate) const KERNEL: &str = kernel();
 
+/// A call that has a line in the text, by the place of that line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Call(u16);
+
 /// One line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+#[derive(Clone, Copy)]
+struct Entry {
     start: u16,
     length: u8,
     /// In the order of the columns; [`NONE`] where there is no such call.
@@ -59,7 +63,7 @@ const THROUGH: [(&str, (u8, u8)); 32] = [
     ("shmctl", (117, 24)),
 ];
 
-const COUNT: usize = {
+pub(super) const COUNT: usize = {
     let mut lines = 0;
     let mut at = 0;
     while at < TEXT.len() {
@@ -136,52 +140,112 @@ const fn through(start: usize, end: usize) -> (u8, u8) {
     (0, 0)
 }
 
-/// Where the names with each first byte begin.
-static FIRSTS: [u16; 257] = {
-    let mut firsts = [0; 257];
+/// The calls by the hash of their name, each in its own place or in the next free one; one more than their place in the
+/// list, and 0 where there is none.
+static SLOTS: [u16; SLOT_COUNT] = {
+    let mut slots = [0; SLOT_COUNT];
     let mut index = 0;
-    let mut byte = 0;
-    while byte < 257 {
-        while index < COUNT && (TEXT[ENTRIES[index].start as usize] as usize) < byte {
+    while index < COUNT {
+        let start = ENTRIES[index].start as usize;
+        let text = TEXT.split_at(start + ENTRIES[index].length as usize).0.split_at(start).1;
+        let mut slot = hash(text) % SLOT_COUNT;
+        while slots[slot] != 0 {
+            slot = (slot + 1) % SLOT_COUNT;
+        }
+        slots[slot] = index as u16 + 1;
+        index += 1;
+    }
+    slots
+};
+const SLOT_COUNT: usize = 2048;
+
+/// FNV-1a.
+const fn hash(text: &[u8]) -> usize {
+    let mut hash = 0x811c_9dc5_u32;
+    let mut at = 0;
+    while at < text.len() {
+        hash = (hash ^ text[at] as u32).wrapping_mul(0x0100_0193);
+        at += 1;
+    }
+    (hash ^ hash >> 16) as usize
+}
+
+/// For each architecture all calls in the order of its numbers, at the end those that it does not have.
+static BY_NUMBER: [[(u32, Call); COUNT]; 5] = {
+    let mut lists = [[(NONE, Call(0)); COUNT]; 5];
+    let mut column = 0;
+    while column < 5 {
+        let mut index = 0;
+        while index < COUNT {
+            let number = ENTRIES[index].numbers[column];
+            let mut at = index;
+            while at > 0 && lists[column][at - 1].0 > number {
+                lists[column][at] = lists[column][at - 1];
+                at -= 1;
+            }
+            lists[column][at] = (number, Call(index as u16));
             index += 1;
         }
-        firsts[byte] = index as u16;
-        byte += 1;
+        column += 1;
     }
-    firsts
+    lists
 };
 
 /// None if the kernel of [`KERNEL`] has a call of this name on no architecture at all.
-pub(super) fn find(name: &str) -> Option<&'static Entry> {
-    let first = usize::from(*name.as_bytes().first()?);
-    let list = &ENTRIES[usize::from(FIRSTS[first])..usize::from(FIRSTS[first + 1])];
-    let text = |entry: &Entry| &TEXT[usize::from(entry.start)..usize::from(entry.start) + usize::from(entry.length)];
-    list.binary_search_by(|entry| text(entry).cmp(name.as_bytes())).ok().map(|index| &list[index])
-}
-
-impl Entry {
-    /// The call of x86 that this one may go through, with the first argument that means it.
-    pub(super) fn through(&self) -> Option<(u32, u8)> {
-        (self.through.0 != 0).then_some((u32::from(self.through.0), self.through.1))
+pub(super) fn find(name: &str) -> Option<Call> {
+    let mut slot = hash(name.as_bytes()) % SLOT_COUNT;
+    loop {
+        let call = Call(SLOTS[slot].checked_sub(1)?);
+        let (start, length) = (usize::from(call.entry().start), usize::from(call.entry().length));
+        if TEXT[start..start + length] == *name.as_bytes() {
+            return Some(call);
+        }
+        slot = (slot + 1) % SLOT_COUNT;
     }
 }
 
-/// Whether some architecture has a call of this name.
-pub(crate) fn is_known(name: &str) -> bool {
-    find(name).is_some()
+/// The calls of this architecture in the order of their numbers, without [`X32_BIT`]; those that have the same together.
+pub(super) fn by_number(arch: Arch) -> impl Iterator<Item = &'static [(u32, Call)]> {
+    BY_NUMBER[column(arch)].chunk_by(|(a, _), (b, _)| a == b).take_while(|calls| calls[0].0 != NONE)
+}
+
+impl Call {
+    fn entry(self) -> &'static Entry {
+        &ENTRIES[usize::from(self.0)]
+    }
+
+    /// Below [`COUNT`].
+    pub(super) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// The call of x86 that this one may go through, with the first argument that means it.
+    pub(super) fn through(self) -> Option<(u32, u8)> {
+        let (number, first) = self.entry().through;
+        (number != 0).then_some((u32::from(number), first))
+    }
+}
+
+/// Whether this is the number of a call of x86 that others go through.
+pub(super) fn is_through(number: u32) -> bool {
+    matches!(number, 102 | 117)
 }
 
 /// Calls through x32 have this bit set.
 pub(super) const X32_BIT: u32 = 0x4000_0000;
 
+fn column(arch: Arch) -> usize {
+    match arch {
+        Arch::X86_64 => 0,
+        Arch::X86 => 1,
+        Arch::X32 => 2,
+        Arch::Aarch64 => 3,
+        Arch::Arm => 4,
+    }
+}
+
 /// The number on this architecture.
-pub(super) fn number(entry: &Entry, arch: Arch) -> Option<u32> {
-    let (column, bits) = match arch {
-        Arch::X86_64 => (0, 0),
-        Arch::X86 => (1, 0),
-        Arch::X32 => (2, X32_BIT),
-        Arch::Aarch64 => (3, 0),
-        Arch::Arm => (4, 0),
-    };
-    Some(entry.numbers[column]).filter(|number| *number != NONE).map(|number| number | bits)
+pub(super) fn number(call: Call, arch: Arch) -> Option<u32> {
+    let bits = if arch == Arch::X32 { X32_BIT } else { 0 };
+    Some(call.entry().numbers[column(arch)]).filter(|number| *number != NONE).map(|number| number | bits)
 }

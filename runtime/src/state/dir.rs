@@ -4,12 +4,17 @@
 use super::record::{Init, Record};
 use crate::error::{Context, Error, Result};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, flock, mkdirat, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, ResolveFlags, flock, mkdirat, openat, openat2, renameat, unlinkat,
+};
 use rustix::io::Errno;
+use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// A file that may turn out to be something else.
+const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 const STATE: &str = "state.json";
 const STATE_NEW: &str = "state.json.new";
 const CONFIG: &str = "config.json";
@@ -105,6 +110,18 @@ impl StateRoot {
             // A stray file or link is no container.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             Err(errno) => Err(Error::Sys { what: format!("open {}/{id}", self.path.display()), errno }),
+        }
+    }
+
+    /// The text of a container's `state.json`, without opening its directory; None before it was first written.
+    pub(crate) fn read(&self, id: &str) -> Result<Option<String>> {
+        check_id(id)?;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match openat2(&self.fd, format!("{id}/{STATE}"), FILE, Mode::empty(), resolve) {
+            Ok(file) => read_text(id, STATE, &file).map(Some),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            // Without openat2, or what it has to say stands in an error.
+            Err(_) => self.find(id)?.map_or(Ok(None), |dir| dir.read()),
         }
     }
 
@@ -236,33 +253,18 @@ impl StateDir {
     }
 
     fn read_file(&self, name: &str) -> Result<Option<String>> {
-        let what = || format!("read {name} of container {}", self.id);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file = match openat(&self.fd, name, flags, Mode::empty()) {
-            Err(Errno::NOENT) => return Ok(None),
-            opened => opened.context(what)?,
-        };
-        // A file is over where a read is short of what was asked for.
-        let mut text = Vec::new();
-        let mut part = [0; 4096];
-        loop {
-            let length = rustix::io::read(&file, &mut part).context(what)?;
-            text.extend_from_slice(&part[..length]);
-            if text.len() as u64 > MAX_STATE {
-                return Err(Error::State { id: self.id.clone(), problem: format!("{name} is too large") });
-            }
-            if length < part.len() {
-                break;
+        match openat(&self.fd, name, FILE, Mode::empty()) {
+            Err(Errno::NOENT) => Ok(None),
+            opened => {
+                let file = opened.context(|| format!("read {name} of container {}", self.id))?;
+                read_text(&self.id, name, &file).map(Some)
             }
         }
-        String::from_utf8(text)
-            .map(Some)
-            .map_err(|_| Error::State { id: self.id.clone(), problem: format!("{name} is not UTF-8") })
     }
 
     /// Parses the text that [`StateDir::read`] gave.
     pub(crate) fn parse<'a>(&self, text: &'a str) -> Result<Record<'a>> {
-        Record::parse(text).map_err(|problem| Error::State { id: self.id.clone(), problem })
+        parse_record(&self.id, text)
     }
 
     /// Whether there is a record; before, there is hardly a container.
@@ -277,6 +279,29 @@ impl StateDir {
     pub(crate) fn rename(&self, from: &str, to: &str) -> Result<()> {
         renameat(&self.fd, from, &self.fd, to).context(|| format!("rename {from} of container {}", self.id))
     }
+}
+
+/// Parses the text of a container's `state.json`.
+pub(crate) fn parse_record<'a>(id: &str, text: &'a str) -> Result<Record<'a>> {
+    Record::parse(text).map_err(|problem| Error::State { id: id.to_owned(), problem })
+}
+
+/// All of a container's file. It is over where a read is short of what was asked for.
+fn read_text(id: &str, name: &str, file: &OwnedFd) -> Result<String> {
+    let what = || format!("read {name} of container {id}");
+    let mut text: Vec<u8> = Vec::new();
+    let mut part = [MaybeUninit::uninit(); 4096];
+    loop {
+        let (read, rest) = rustix::io::read(file, &mut part).context(what)?;
+        text.extend_from_slice(read);
+        if text.len() as u64 > MAX_STATE {
+            return Err(Error::State { id: id.to_owned(), problem: format!("{name} is too large") });
+        }
+        if !rest.is_empty() {
+            break;
+        }
+    }
+    String::from_utf8(text).map_err(|_| Error::State { id: id.to_owned(), problem: format!("{name} is not UTF-8") })
 }
 
 impl Init {

@@ -8,7 +8,7 @@ mod process;
 mod record;
 mod status;
 
-pub(crate) use dir::{StateDir, StateRoot, check_id};
+pub(crate) use dir::{StateDir, StateRoot, check_id, parse_record};
 pub(crate) use process::{Process, ProcessStat, boot_id, read_file, wait_readable};
 pub(crate) use record::{HostMounts, Init, Record, Restore, SocketName};
 pub(crate) use status::{Status, glance, view};

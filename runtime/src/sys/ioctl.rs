@@ -11,7 +11,8 @@ pub(crate) fn namespace_type(fd: BorrowedFd<'_>) -> Result<i32> {
     answer(unsafe { libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), NS_GET_NSTYPE) }).map(|kind| kind as i32)
 }
 
-/// Brings the loopback device of this network namespace up (netdevice(7)).
+/// Brings the loopback device of this network namespace up (netdevice(7)). The socket is closed with what building the
+/// root leaves open.
 pub(crate) fn loopback_up() -> Result<()> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
     #[repr(C)]
@@ -25,5 +26,6 @@ pub(crate) fn loopback_up() -> Result<()> {
     request.name[..2].copy_from_slice(b"lo");
     // SAFETY: SIOCSIFFLAGS reads a struct ifreq of 40 bytes.
     let rc = unsafe { libc::syscall(libc::SYS_ioctl, socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    std::mem::forget(socket);
     if rc == 0 { Ok(()) } else { Err(last_errno()) }
 }

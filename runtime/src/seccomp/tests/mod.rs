@@ -31,6 +31,6 @@ const PODMAN: &str = include_str!("podman.json");
 
 /// With these architectures instead of its own.
 fn on<'a>(given: &'a spec::Seccomp<'_>, architectures: &[Arch]) -> Profile<'a> {
-    let profile = crate::plan::seccomp_profile(given, &mut Vec::new()).unwrap();
+    let profile = crate::plan::seccomp_profile(given).unwrap();
     Profile { architectures: architectures.to_vec(), ..profile }
 }

@@ -136,7 +136,7 @@ fn compare(random: &mut Random, profile: &mut Profile<'_>, calls: usize, counts:
     let accepted = profile.rules.len();
     // A refused rule still counts for the highest number: as one that says nothing.
     profile.rules.push(Rule { names: named.clone(), action: profile.default, conditions: Vec::new() });
-    let ours = profile.compile();
+    let ours = profile.compile().0;
     for _ in 0..calls {
         let data = random::call(random, profile);
         let stub = stub(profile, &named, &data);
@@ -271,7 +271,7 @@ fn random_profiles_that_contradict_themselves() {
     let mut several = 0;
     for _ in 0..200 {
         let mut profile = random::profile(&mut random, &names, 30, false);
-        let program = profile.compile();
+        let program = profile.compile().0;
         let named: Vec<&str> = profile.rules.iter().flat_map(|rule| rule.names.iter().copied()).collect();
         profile.rules.retain(|rule| !rule.names.is_empty());
         for _ in 0..200 {
@@ -340,7 +340,7 @@ fn seccompiler_says_the_same() {
         let theirs: BpfProgram = filter.unwrap().try_into().unwrap();
         let theirs: Vec<Instruction> =
             theirs.iter().map(|i| Instruction { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect();
-        let ours = profile.compile();
+        let ours = profile.compile().0;
         for _ in 0..100 {
             let data = Data { arch: Arch::X86_64.audit(), ..random::call(&mut random, &profile) };
             // It knows no other architecture, x32 included.
