@@ -36,7 +36,11 @@ pub(super) fn command(app: &App<'_>) -> Result<()> {
             && !record.cgroup.is_disabled()
             && let Some(cgroup) = record.cgroup.open()?
         {
-            return Ok(if kill { cgroup.kill()? } else { cgroup.signal(signal)? });
+            match kill {
+                true => cgroup.kill()?,
+                false => cgroup.signal(signal)?,
+            }
+            return Ok(());
         }
         if !init.signal(signal)? {
             return Err(Error::NotRunning(dir.id.clone()));
