@@ -9,15 +9,27 @@ use rustix::fd::OwnedFd;
 /// In CRIU's magic.h.
 const MAGIC: u32 = 0x5938_3330;
 
+/// Whether there are cgroups in the images: a checkpoint that left them out says only where processes were.
+pub(super) fn are_saved(images: &OwnedFd) -> Result<bool> {
+    Ok(read(images)?.iter().any(|(_, entry)| entry.controllers.iter().any(|of| !of.dirs.is_empty())))
+}
+
+fn read(images: &OwnedFd) -> Result<Vec<(String, CgroupEntry)>> {
+    let mut all = Vec::new();
+    for name in image_file::names(images, "cgroup.img")? {
+        let entries: Vec<CgroupEntry> = image_file::read(images, &name, MAGIC)?;
+        all.extend(entries.into_iter().map(|entry| (name.clone(), entry)));
+    }
+    Ok(all)
+}
+
 /// # Errors
 /// A process is in a cgroup, or a cgroup has a name or a property, that leads out of the container's.
 pub(super) fn check(images: &OwnedFd) -> Result<()> {
-    for name in image_file::names(images, "cgroup.img")? {
-        for entry in image_file::read::<CgroupEntry>(images, &name, MAGIC)? {
-            check_one(&entry).map_err(|path| {
-                bad("--image-path", format_args!("{name}: {path:?} leads out of the container's cgroup"))
-            })?;
-        }
+    for (name, entry) in read(images)? {
+        check_one(&entry).map_err(|path| {
+            bad("--image-path", format_args!("{name}: {path:?} leads out of the container's cgroup"))
+        })?;
     }
     Ok(())
 }

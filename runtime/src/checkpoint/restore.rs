@@ -86,11 +86,13 @@ pub(crate) fn restore<'a>(
     let images = Images::open(&request.flags.image_path)?;
     let streams = images::read_descriptors(images.directory())?;
     pages::check(&images)?;
+    let mode = cgroup_mode(&plan, request, &images)?;
     let criu = Criu::find()?;
     let dir = root.create_container(&plan.id)?;
     let mut undo = Undo::new(root, dir);
     let mut hooks_began = false;
-    let made = Making { plan: &mut plan, request, images: &images, undo: &mut undo, hooks_began: &mut hooks_began }
+    let hooks = &mut hooks_began;
+    let made = Making { plan: &mut plan, request, images: &images, mode, undo: &mut undo, hooks_began: hooks }
         .make(&criu, channels, &streams);
     match made {
         Ok(Made { init, console, story, held, cgroup }) => {
@@ -128,10 +130,22 @@ fn check(plan: &Plan) -> Result<()> {
     }
 }
 
+/// Where CRIU is in the container's cgroup namespace, it can do no harm with cgroups.
+fn cgroup_mode(plan: &Plan, request: &Request<'_>, images: &Images) -> Result<CgroupMode> {
+    let own = plan.namespaces.has_new(libc::CLONE_NEWCGROUP);
+    let mode = request.flags.cgroup_mode.unwrap_or(if own { CgroupMode::Soft } else { CgroupMode::Ignore });
+    if mode == CgroupMode::Ignore || !cgroup_images::are_saved(images.directory())? {
+        return Ok(CgroupMode::Ignore);
+    }
+    cgroup_images::check(images.directory())?;
+    Ok(mode)
+}
+
 struct Making<'m, 'u> {
     plan: &'m mut Plan,
     request: &'m Request<'m>,
     images: &'m Images,
+    mode: CgroupMode,
     undo: &'m mut Undo<'u>,
     hooks_began: &'m mut bool,
 }
@@ -209,7 +223,7 @@ impl Making<'_, '_> {
         options.work_dir_fd = Some(work.as_raw_fd());
         options.cg_root = self.cgroup_roots(service.pid)?;
         let own = self.plan.namespaces.has_new(libc::CLONE_NEWCGROUP);
-        let mounted = if own || self.cgroup_mode() == CgroupMode::Ignore { None } else { Some(CgroupMounts::now()?) };
+        let mounted = if own || self.mode == CgroupMode::Ignore { None } else { Some(CgroupMounts::now()?) };
         let called = self.call(&service, options, &cgroup, &story, &work);
         drop((service, lent));
         mounted.map_or(Ok(()), |mounted| mounted.restore())?;
@@ -270,22 +284,15 @@ impl Making<'_, '_> {
             lsm_profile: self.lsm_profile(),
             lsm_mount_context: self.request.lsm_mount_context.map(str::to_owned),
             config_file: options::config_file(self.annotation(CONFIG_ANNOTATION)),
-            ..self.request.flags.options(self.images.directory(), LOG, self.cgroup_mode())
+            ..self.request.flags.options(self.images.directory(), LOG, self.mode)
         }
-    }
-
-    /// Where CRIU is in the container's cgroup namespace, it can do no harm with cgroups.
-    fn cgroup_mode(&self) -> CgroupMode {
-        let own = self.plan.namespaces.has_new(libc::CLONE_NEWCGROUP);
-        self.request.flags.cgroup_mode.unwrap_or(if own { CgroupMode::Soft } else { CgroupMode::Ignore })
     }
 
     /// Empty: processes stay in the container's cgroup itself.
     fn cgroup_roots(&self, criu: i32) -> Result<Vec<CgroupRoot>> {
-        if self.cgroup_mode() == CgroupMode::Ignore {
+        if self.mode == CgroupMode::Ignore {
             return Ok(Vec::new());
         }
-        cgroup_images::check(self.images.directory())?;
         match self.plan.namespaces.has_new(libc::CLONE_NEWCGROUP) {
             // CRIU is in it.
             true => Ok(vec![CgroupRoot { ctrl: None, path: "/".to_owned() }]),
