@@ -13,6 +13,7 @@ mod error;
 pub mod fuzzing;
 mod hooks;
 mod logging;
+mod mountinfo;
 mod network;
 mod parent;
 mod plan;

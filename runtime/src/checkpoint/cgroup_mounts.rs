@@ -2,6 +2,7 @@
 //! all mounts of it; `nsdelegate` among them makes a cgroup namespace a boundary (cgroups(7)).
 
 use crate::error::{Context, Result};
+use crate::mountinfo;
 use rustix::fs::CWD;
 use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_flag, fspick};
 
@@ -10,9 +11,8 @@ pub(super) struct CgroupMounts(Vec<(Vec<u8>, String)>);
 
 impl CgroupMounts {
     pub(super) fn now() -> Result<CgroupMounts> {
-        let path = "/proc/self/mountinfo";
-        let text = std::fs::read(path).context(|| format!("read {path}"))?;
-        Ok(CgroupMounts(text.split(|byte| *byte == b'\n').filter_map(parse).collect()))
+        let all = mountinfo::of("self")?.into_iter().filter(|mounted| mounted.kind == "cgroup2");
+        Ok(CgroupMounts(all.map(|mounted| (mounted.point, mounted.options)).collect()))
     }
 
     /// Sets those again that have changed.
@@ -27,28 +27,5 @@ impl CgroupMounts {
             fsconfig_reconfigure(&filesystem).context(what)?;
         }
         Ok(())
-    }
-}
-
-/// Of a line of proc_pid_mountinfo(5) the fifth field, and the options of the file system.
-fn parse(line: &[u8]) -> Option<(Vec<u8>, String)> {
-    let mut fields = line.split(|byte| *byte == b' ');
-    let point = cgroup::unescape(fields.nth(4)?);
-    fields.by_ref().find(|field| *field == b"-")?;
-    if fields.next()? != b"cgroup2" {
-        return None;
-    }
-    Some((point, String::from_utf8_lossy(fields.nth(1)?).into_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse;
-
-    #[test]
-    fn only_cgroup_v2() {
-        let line = b"30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate";
-        assert_eq!(parse(line), Some((b"/sys/fs/cgroup".to_vec(), "rw,nsdelegate".to_owned())));
-        assert_eq!(parse(b"30 24 0:26 / /sys/fs/cgroup/cpu rw shared:9 - cgroup cgroup rw,cpu"), None);
     }
 }

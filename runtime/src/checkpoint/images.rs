@@ -1,7 +1,7 @@
 //! The directory with the files of a checkpoint. Whoever wrote it may mean harm.
 
-use super::mountinfo;
 use crate::error::{Context, Error, Result, bad};
+use crate::mountinfo;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, fstat, openat, readlinkat, stat, statat,

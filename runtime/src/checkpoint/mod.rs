@@ -11,7 +11,6 @@ mod dump;
 mod image_file;
 mod images;
 mod mount_images;
-mod mountinfo;
 mod mounts;
 mod options;
 mod pages;

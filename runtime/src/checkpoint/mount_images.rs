@@ -2,10 +2,10 @@
 //! root, or in a volume, would lead it elsewhere.
 
 use super::image_file;
-use super::mountinfo::is_on_itself;
 use super::mounts::{self, Source};
 use super::rpc::MountEntry;
 use crate::error::{Result, bad};
+use crate::mountinfo::is_on_itself;
 use rootfs::plan::CText;
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};

@@ -1,9 +1,9 @@
 //! Mounts that are none of CRIU's business: what they show is the host's. CRIU notes for each a name that says nothing,
 //! and asks for it by that name when it restores; what stands behind the name then is decided by the config.json of then.
 
-use super::mountinfo::{self, Mounted};
 use crate::config::spec::Spec;
 use crate::error::{Context, Error, Result, bad};
+use crate::mountinfo::{self, Mounted};
 use crate::plan::Plan;
 use rootfs::options::{self, Word};
 use rootfs::plan::{CText, CgroupMount, What};

@@ -11,7 +11,6 @@ pub(super) enum Kind {
     Restore = 2,
     PreDump = 4,
     Notify = 6,
-    FeatureCheck = 9,
     Version = 10,
 }
 
@@ -104,8 +103,6 @@ pub(super) struct Options {
     pub rst_sibling: Option<bool>,
     #[prost(message, repeated, tag = "27")]
     pub inherit_fd: Vec<InheritFd>,
-    #[prost(string, repeated, tag = "31")]
-    pub skip_mnt: Vec<String>,
     #[prost(enumeration = "CgroupMode", optional, tag = "34")]
     pub manage_cgroups_mode: Option<i32>,
     #[prost(string, repeated, tag = "37")]
@@ -133,14 +130,6 @@ pub(super) struct Options {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Features {
-    #[prost(bool, optional, tag = "1")]
-    pub mem_track: Option<bool>,
-    #[prost(bool, optional, tag = "2")]
-    pub lazy_pages: Option<bool>,
-}
-
-#[derive(Clone, PartialEq, Message)]
 pub(super) struct Request {
     #[prost(enumeration = "Kind", required, tag = "1")]
     pub kind: i32,
@@ -150,8 +139,6 @@ pub(super) struct Request {
     pub notify_success: Option<bool>,
     #[prost(bool, optional, tag = "4")]
     pub keep_open: Option<bool>,
-    #[prost(message, optional, tag = "5")]
-    pub features: Option<Features>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -190,8 +177,6 @@ pub(super) struct Response {
     pub notify: Option<Notify>,
     #[prost(int32, optional, tag = "7")]
     pub cr_errno: Option<i32>,
-    #[prost(message, optional, tag = "8")]
-    pub features: Option<Features>,
     #[prost(string, optional, tag = "9")]
     pub cr_errmsg: Option<String>,
     #[prost(message, optional, tag = "10")]

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 /// The largest message that is taken; CRIU's are some hundred bytes.
 const MAX_MESSAGE: usize = 64 << 10;
-/// The oldest version that this is known to work with: major, minor.
+/// The oldest version that is let through, major and minor; what it is tested with is 4.2.
 const OLDEST: (i32, i32) = (3, 17);
 /// Where programs are looked for without PATH, as engines call a runtime.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -2,6 +2,7 @@
 //! the container. The root was bound to itself first, so that detaching that one mount takes all of them.
 
 use crate::error::{Context, Error, Result, bad};
+use crate::mountinfo::{self, Mounted};
 use crate::plan::Plan;
 use crate::state::HostMounts;
 use rootfs::plan::MountsAre;
@@ -75,18 +76,10 @@ pub(crate) fn remove(path: &str, mounted: &HostMounts) -> Result<()> {
     }
 }
 
-/// All mounts of this namespace with their ids, from proc_pid_mountinfo(5).
+/// All mounts of this namespace with their ids.
 fn mounts() -> Result<Vec<(u64, PathBuf)>> {
-    let path = "/proc/self/mountinfo";
-    let text = std::fs::read(path).context(|| format!("read {path}"))?;
-    Ok(text.split(|byte| *byte == b'\n').filter_map(mount_of).collect())
-}
-
-/// Of a line its first field and its fifth.
-fn mount_of(line: &[u8]) -> Option<(u64, PathBuf)> {
-    let mut fields = line.split(|byte| *byte == b' ');
-    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    Some((id, PathBuf::from(OsString::from_vec(cgroup::unescape(fields.nth(3)?)))))
+    let path = |mounted: Mounted| (mounted.id, PathBuf::from(OsString::from_vec(mounted.point)));
+    Ok(mountinfo::of("self")?.into_iter().map(path).collect())
 }
 
 fn own_namespace() -> Result<u64> {
@@ -98,18 +91,4 @@ fn own_namespace() -> Result<u64> {
 fn mount_id(path: impl AsRef<Path>) -> rustix::io::Result<u64> {
     let found = statx(CWD, path.as_ref(), AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID)?;
     if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 { Err(Errno::NOSYS) } else { Ok(found.stx_mnt_id) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_of_mountinfo() {
-        let line = b"36 35 98:0 /mnt1 /a\\040b/\\134c rw,noatime master:1 - ext3 /dev/root rw";
-        assert_eq!(mount_of(line), Some((36, PathBuf::from("/a b/\\c"))));
-        assert_eq!(mount_of(b""), None);
-        assert_eq!(mount_of(b"x 35 98:0 / /a"), None);
-        assert!(mounts().unwrap().iter().any(|(_, point)| point == Path::new("/proc")));
-    }
 }

@@ -1,9 +1,9 @@
 //! What restored processes see of files: the root, each mount with its flags, masked and read-only paths, and that
 //! nothing else is mounted.
 
-use crate::checkpoint::mountinfo::{self, Mounted};
 use crate::checkpoint::mounts;
 use crate::error::{Context, Result, bad};
+use crate::mountinfo::{self, Mounted};
 use crate::plan::Plan;
 use rootfs::options::{NODEV, NOEXEC, NOSUID, RDONLY};
 use rootfs::plan::{Mount, What};

@@ -1,11 +1,10 @@
 //! The mounts that a process sees, proc_pid_mountinfo(5).
 
 use crate::error::{Context, Result};
-use std::path::Path;
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mounted {
+pub(crate) struct Mounted {
     pub id: u64,
     /// Of the file system: `MAJOR:MINOR`.
     pub device: String,
@@ -14,25 +13,27 @@ pub(super) struct Mounted {
     /// Where, as the process sees it.
     pub point: Vec<u8>,
     pub kind: String,
+    /// Of the file system, joined by commas.
+    pub options: String,
 }
 
 impl Mounted {
     /// It shows what is in the same place of another mount.
-    pub(super) fn is_on_itself(&self, other: &Mounted) -> bool {
+    pub(crate) fn is_on_itself(&self, other: &Mounted) -> bool {
         self.device == other.device && is_on_itself((&self.point, &self.root), (&other.point, &other.root))
     }
 }
 
 /// The same of points with the roots of what is mounted there.
-pub(super) fn is_on_itself(one: (&[u8], &[u8]), other: (&[u8], &[u8])) -> bool {
+pub(crate) fn is_on_itself(one: (&[u8], &[u8]), other: (&[u8], &[u8])) -> bool {
     let below = |path: &[u8], of: &[u8]| path.strip_prefix(of.strip_suffix(b"/").unwrap_or(of)).map(<[u8]>::to_vec);
     matches!((below(one.0, other.0), below(one.1, other.1)), (Some(point), Some(root)) if point == root && point.first() == Some(&b'/'))
 }
 
 /// All that the process sees, in the order in which they were mounted.
-pub(super) fn of(process: &str) -> Result<Vec<Mounted>> {
-    let path = Path::new("/proc").join(process).join("mountinfo");
-    let text = std::fs::read(&path).context(|| format!("read {}", path.display()))?;
+pub(crate) fn of(process: &str) -> Result<Vec<Mounted>> {
+    let path = format!("/proc/{process}/mountinfo");
+    let text = std::fs::read(&path).context(|| format!("read {path}"))?;
     Ok(text.split(|byte| *byte == b'\n').filter_map(parse).collect())
 }
 
@@ -45,7 +46,8 @@ fn parse(line: &[u8]) -> Option<Mounted> {
     let root = cgroup::unescape(fields.next()?);
     let point = cgroup::unescape(fields.next()?);
     fields.by_ref().find(|field| *field == b"-")?;
-    Some(Mounted { id, device, root, point, kind: word(fields.next()?)? })
+    let kind = word(fields.next()?)?;
+    Some(Mounted { id, device, root, point, kind, options: word(fields.nth(1)?)? })
 }
 
 #[cfg(test)]
@@ -58,7 +60,10 @@ mod tests {
         let mounted = parse(line).unwrap();
         assert_eq!((mounted.id, mounted.device.as_str(), mounted.kind.as_str()), (36, "98:0", "ext3"));
         assert_eq!((mounted.root.as_slice(), mounted.point.as_slice()), (b"/a".as_slice(), b"/mnt1 b".as_slice()));
+        assert_eq!(mounted.options, "rw");
         assert_eq!(parse(b""), None);
+        assert_eq!(parse(b"x 35 98:0 / /a rw - ext3 a rw"), None);
+        assert!(of("self").unwrap().iter().any(|mounted| mounted.point == b"/proc"));
     }
 
     #[test]
